@@ -1,0 +1,77 @@
+/*
+ * portage.yaml, as written: read by libfyaml, checked for shape (unknown keys, wrong types, missing
+ * ones), each text with its place in the file. What the words mean is bind.h's business.
+ *
+ * Owned by its arena. Read-only after config_read().
+ */
+#ifndef MAPPING_CONFIG_H
+#define MAPPING_CONFIG_H
+
+#include "util/arena.h"
+#include "util/error.h"
+
+/* Where a text stands; line and column from 1. For a block scalar, `line` is the first line of its
+ * content and `column` its indentation + 1, so that an offset in the text can be turned into a place
+ * (config_place). */
+struct config_text {
+    const char *text; /* NULL when it was left out */
+    int line;
+    int column;
+    bool block; /* the content starts at (line, column), each of its lines at the same column */
+};
+
+struct config_inverse {
+    struct config_text column; /* of the source */
+    struct config_text expr;   /* over target columns */
+};
+
+/* How one target table is made from one source table. A merge gives several for one target. */
+struct config_mapping {
+    struct config_text target;       /* as written: schema.table, quoted parts allowed */
+    struct config_text from;         /* .text NULL: the same name */
+    bool identical;                  /* `identical`, or no select */
+    bool is_pattern;                 /* target holds * : for all tables not named otherwise */
+    struct config_text select;
+    struct config_text where;
+    struct config_text shard_by;     /* a target column, or everywhere */
+    bool shard_key_immutable;
+    struct config_text partition_column;
+    struct config_text partition_every; /* 1 day, 1 week, 1 month, 1 year, … an SQL interval */
+    unsigned inverse_count;
+    struct config_inverse *inverse;
+    struct config_text lag_by;
+    bool park_errors;                /* on_error: park; else stop */
+};
+
+struct config {
+    const char *path;
+    struct config_text source; /* connection string */
+    unsigned shards_count;
+    struct config_text *shards;
+    const char *schema_file; /* target.schema, resolved against the file's folder; NULL if none */
+    unsigned shard_by_count; /* top-level shard_by: the first of these that a table has */
+    struct config_text *shard_by;
+    unsigned mappings_count;
+    struct config_mapping *mappings; /* in the order of the file */
+
+    /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
+    int copy_workers;              /* copy_workers: 2 */
+    int lanes;                     /* lanes: 2, per shard */
+    int source_connections_max;    /* source_connections_max: 8 */
+    int64_t source_rate_max;       /* source_rate_max: bytes/s, 0 is no limit */
+    int64_t row_bytes_max;         /* row_bytes_max: 32 MiB */
+    int64_t queue_bytes_max;       /* queue_bytes_max: 64 MiB, over all lanes */
+    int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */
+    int index_workers;             /* index_workers: 1 */
+    const char *slot;              /* slot: pgportage */
+    const char *publication;       /* publication: pgportage */
+};
+
+/* Sizes may be written as 64MiB, 32MB, 1GB. `arena` owns all of it. */
+bool config_read(const char *path, struct arena *arena, struct config *config, struct error *err)
+    MUST_CHECK;
+
+/* The line and column of byte `offset` of a text, for messages. */
+void config_place(const struct config_text *text, size_t offset, int *line, int *column);
+
+#endif

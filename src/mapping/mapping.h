@@ -1,0 +1,85 @@
+/*
+ * The mapping model: how each target table is made from a source table, bound to both catalogs.
+ * Everything that copy, stream, verify and the way back need to know of a table is here, once.
+ *
+ * Built by bind.h, owned by an arena, read-only afterwards and shared between all threads.
+ */
+#ifndef MAPPING_MAPPING_H
+#define MAPPING_MAPPING_H
+
+#include "mapping/config.h"
+#include "mapping/select.h"
+#include "pg/catalog.h"
+#include "pg/copycodec.h"
+#include "pg/parthash.h"
+#include "pg/sortkey.h"
+
+enum copy_mode {
+    COPY_RANGES, /* by intervals of the key, bytewise comparable */
+    COPY_WHOLE,  /* one chunk */
+};
+
+/* How a target column is carried by COPY. */
+struct mapping_item {
+    const struct select_item *select;
+    const struct column *target;
+    /* `text::jsonb` by itself: the source sends the text, we put jsonb's version byte before it, and
+     * the cast costs the source nothing (ANCHORS.md). Binary format only. */
+    bool jsonb_from_text;
+};
+
+/* One column of the source's key and its image in the target. */
+struct key_column {
+    int source;  /* index into source->columns */
+    int item;    /* index into items: the column or a widening cast of it; -1: key is not mapped */
+    enum sortkey_type sort;
+};
+
+struct mapping {
+    unsigned index;    /* its place in mapping_set */
+    const char *name;  /* unique and stable over restarts: target, and "<-source" in a merge */
+    const struct config_mapping *config;
+    const struct relation *source;
+    const struct relation *target;
+
+    unsigned items_count;
+    struct mapping_item *items; /* in the order of the select list */
+    const char *where;          /* NULL if all rows move */
+    struct column_set where_uses;
+
+    bool has_key;            /* false: no unique key; rows are told apart by all columns (FULL) */
+    unsigned key_count;
+    struct key_column *key;  /* in index order */
+    unsigned range_count;    /* leading key columns that are bytewise comparable */
+    enum copy_mode copy_mode;
+    enum copy_format copy_format;
+
+    bool everywhere;         /* a reference table */
+    int shard_item;          /* index into items: the shard key; -1 if everywhere or one shard */
+    int shard_column;        /* its source column */
+    enum parthash_type shard_hash;
+    /* Which shard an old row belongs to is known from the replica identity; else deletes go to all
+     * shards (declared by shard_key: immutable). */
+    bool shard_key_in_identity;
+    struct column_set identity; /* source columns that updates and deletes carry */
+
+    bool serial_lane;        /* the target has unique or exclusion constraints besides the key: the
+                                order within the table is the source's */
+    bool merged;             /* several mappings feed this target table */
+    int partition_item;      /* index into items of partition_by's column; -1 */
+};
+
+struct mapping_set {
+    unsigned shards_count;
+    unsigned count;
+    struct mapping *mappings;
+    const struct catalog *source;
+    const struct catalog *target; /* of the first shard; the others agree (bind checks) */
+};
+
+/* The mappings that a relation of the source feeds: by the OID of a leaf or root. Appends to `found`
+ * (room for `max`), returns how many there are. */
+unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,
+                          const struct mapping **found, unsigned max);
+
+#endif

@@ -1,0 +1,18 @@
+/* The one place where identifiers and literals are quoted (D11). */
+#ifndef PG_QUOTE_H
+#define PG_QUOTE_H
+
+#include "util/arena.h"
+#include "util/buffer.h"
+
+/* Always quoted, "like ""this""": keywords, spaces, case and quotes need no thought. */
+void quote_ident(struct buffer *out, const char *name);
+void quote_name(struct buffer *out, const char *schema, const char *name); /* "s"."n" */
+
+/* E'…' when there is a backslash, '…' otherwise: the same on every setting of the server. */
+void quote_literal(struct buffer *out, const char *text);
+
+char *quote_ident_dup(struct arena *arena, const char *name);
+char *quote_name_dup(struct arena *arena, const char *schema, const char *name);
+
+#endif
