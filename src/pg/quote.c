@@ -1,0 +1,52 @@
+#include "pg/quote.h"
+
+void quote_ident(struct buffer *out, const char *name)
+{
+    buffer_putc(out, '"');
+    for (const char *c = name; *c != '\0'; c++) {
+        if (*c == '"')
+            buffer_putc(out, '"');
+        buffer_putc(out, *c);
+    }
+    buffer_putc(out, '"');
+}
+
+void quote_name(struct buffer *out, const char *schema, const char *name)
+{
+    quote_ident(out, schema);
+    buffer_putc(out, '.');
+    quote_ident(out, name);
+}
+
+void quote_literal(struct buffer *out, const char *text)
+{
+    if (strchr(text, '\\') != NULL)
+        buffer_putc(out, 'E');
+    buffer_putc(out, '\'');
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '\'' || *c == '\\')
+            buffer_putc(out, *c);
+        buffer_putc(out, *c);
+    }
+    buffer_putc(out, '\'');
+}
+
+char *quote_ident_dup(struct arena *arena, const char *name)
+{
+    struct buffer text;
+    buffer_init(&text, strlen(name) * 2 + 2);
+    quote_ident(&text, name);
+    char *copy = arena_strdup(arena, buffer_text(&text));
+    buffer_release(&text);
+    return copy;
+}
+
+char *quote_name_dup(struct arena *arena, const char *schema, const char *name)
+{
+    struct buffer text;
+    buffer_init(&text, (strlen(schema) + strlen(name)) * 2 + 5);
+    quote_name(&text, schema, name);
+    char *copy = arena_strdup(arena, buffer_text(&text));
+    buffer_release(&text);
+    return copy;
+}
