@@ -1,15 +1,27 @@
 /*
  * The SQL that a mapping gives rise to: the same select list, read by the copy and bound by the
- * stream. All of it is made here, where it can be read.
- *
- * Column sets of an update: `present` are the source columns that the message carries (all but
- * unchanged TOAST). Parameters of a statement are source columns in the order given by
- * `struct statement.params`: each is bound from the new row, or from the old key.
+ * stream. All of it is made here, where it can be read. Texts live in the arena given.
  */
 #ifndef MAPPING_STATEMENTS_H
 #define MAPPING_STATEMENTS_H
 
 #include "mapping/mapping.h"
+
+/* (lower, upper] of the range columns, as text values; NULL is the open end. */
+struct key_interval {
+    const char *const *lower;
+    const char *const *upper;
+};
+
+/* COPY (SELECT <list> FROM source [WHERE …]) TO STDOUT, and COPY target FROM STDIN. */
+const char *statement_copy_out(const struct mapping *mapping, struct key_interval interval,
+                               struct arena *arena);
+const char *statement_copy_in(const struct mapping *mapping, struct arena *arena);
+
+/* The key at `offset` rows behind the interval's lower end, in key order; the largest of the
+ * interval when offset is negative. Range columns as text; no row when there is none. */
+const char *statement_key_at(const struct mapping *mapping, struct key_interval interval,
+                             int64_t offset, struct arena *arena);
 
 enum param_from { PARAM_NEW, PARAM_OLD };
 
@@ -22,25 +34,31 @@ struct statement {
     const char *sql;
     unsigned params_count;
     struct statement_param *params;
+    bool may_miss; /* touching no row is no conflict (`where`) */
 };
 
-/* COPY (SELECT … FROM source [WHERE …]) TO STDOUT. The interval is given as SQL literals of the
- * range columns; NULL lower is "from the start", NULL upper "to the end"; both exclusive/inclusive
- * as (lower, upper]. */
-char *statement_copy_out(const struct mapping *mapping, struct arena *arena,
-                         const char *const *lower, const char *const *upper);
-char *statement_copy_in(const struct mapping *mapping, struct arena *arena);
+/*
+ * Statements of the stream. `present` are the source columns that the message carries (all but
+ * unchanged TOAST). statement_missing() tells which absent columns must be read back from the source
+ * before the change can be applied; statement_update() sets those target columns whose inputs are
+ * all present and leaves the others alone.
+ */
+bool statement_missing(const struct mapping *mapping, const struct column_set *present,
+                       bool makes_row, struct column_set *missing);
 
-/* The key of row number `offset` behind `lower` in key order, as text columns; no row: fewer remain. */
-char *statement_key_after(const struct mapping *mapping, struct arena *arena,
-                          const char *const *lower, const char *const *upper, int64_t offset);
+void statement_insert(const struct mapping *mapping, struct arena *arena,
+                      struct statement *statement);
+void statement_update(const struct mapping *mapping, const struct column_set *present,
+                      struct arena *arena, struct statement *statement);
+void statement_delete(const struct mapping *mapping, struct arena *arena,
+                      struct statement *statement);
 
-bool statement_insert(const struct mapping *mapping, struct arena *arena,
-                      struct statement *statement, struct error *err) MUST_CHECK;
-bool statement_update(const struct mapping *mapping, struct arena *arena,
-                      const struct column_set *present, struct statement *statement,
-                      struct error *err) MUST_CHECK;
-bool statement_delete(const struct mapping *mapping, struct arena *arena,
-                      struct statement *statement, struct error *err) MUST_CHECK;
+/* What a TRUNCATE of the source table does to the target: all of it, or a merge's part of it. */
+const char *statement_truncate(const struct mapping *mapping, struct arena *arena);
+
+/* SELECT of source columns by key, as text: the columns in `wanted`, then nothing else; parameters
+ * are the key columns in key order. */
+const char *statement_read_back(const struct mapping *mapping, const struct column_set *wanted,
+                                struct arena *arena);
 
 #endif

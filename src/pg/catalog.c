@@ -39,8 +39,8 @@ static const char leaf_cte_sql[] =
 
 static const char columns_sql[] =
     "SELECT a.attrelid, a.attname, a.attnum, a.atttypid, b.oid,"
-    "       pg_catalog.format_type(a.atttypid, NULL),"
-    "       pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.format_type(b.oid, NULL),"
+    "       pg_catalog.format_type(a.atttypid, -1),"
+    "       pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.format_type(b.oid, -1),"
     "       b.typtype, b.oid < 16384 AND b.typelem < 16384,"
     "       b.typtype IN ('c', 'r', 'm') OR b.typcategory = 'A',"
     "       a.attnotnull, a.atthasdef AND a.attgenerated = '', a.attgenerated <> '',"

@@ -20,9 +20,9 @@ struct column {
     int attnum;
     uint32_t type_oid;      /* of the column; base_oid below a domain */
     uint32_t base_oid;      /* the base type of a domain, else type_oid */
-    const char *type;       /* format_type() without a typmod: what casts use */
+    const char *type;       /* format_type(oid, -1): no length (bpchar, not character): for casts */
     const char *full_type;  /* with it, to show */
-    const char *base_type;  /* format_type() of base_oid */
+    const char *base_type;  /* the same of base_oid */
     char type_kind;         /* pg_type.typtype of base_oid: b e c r m, array elements below */
     bool builtin;           /* base_oid < 16384, and so is its element type */
     bool is_container;      /* array, composite, range, multirange, record */

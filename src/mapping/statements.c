@@ -1,0 +1,512 @@
+#include "mapping/statements.h"
+
+#include "pg/quote.h"
+
+enum { STATEMENT_MAX = 1 << 20 };
+
+/* A statement under construction: its text, and the parameters it has bound so far. */
+struct builder {
+    const struct mapping *mapping;
+    struct buffer sql;
+    struct statement_param params[RELATION_COLUMNS_MAX];
+    unsigned params_count;
+};
+
+static struct builder *builder_new(const struct mapping *mapping)
+{
+    struct builder *builder = check_calloc(1, sizeof *builder);
+    builder->mapping = mapping;
+    buffer_init(&builder->sql, STATEMENT_MAX);
+    return builder;
+}
+
+/* Moves the text to the arena and frees the builder. */
+static const char *builder_finish(struct builder *builder, struct arena *arena,
+                                  struct statement *statement)
+{
+    CHECK(!buffer_failed(&builder->sql)); /* 1600 columns and a file of 1 MiB fit */
+    const char *sql = arena_strdup(arena, buffer_text(&builder->sql));
+    if (statement != NULL) {
+        *statement = (struct statement){
+            .sql = sql,
+            .params_count = builder->params_count,
+            .params = arena_memdup(arena, builder->params,
+                                   builder->params_count * sizeof builder->params[0]),
+            .may_miss = builder->mapping->where != NULL,
+        };
+    }
+    buffer_release(&builder->sql);
+    free(builder);
+    return sql;
+}
+
+static const char *item_target_name(const struct mapping *mapping, unsigned item)
+{
+    return mapping->items[item].target->name;
+}
+
+static bool item_is_key(const struct mapping *mapping, unsigned item)
+{
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        if (mapping->key[k].item == (int)item)
+            return true;
+    }
+    return false;
+}
+
+static bool item_is_constant(const struct mapping *mapping, unsigned item)
+{
+    return mapping->items[item].select->kind == SELECT_CONSTANT;
+}
+
+/* ---- what the copy reads and writes ---- */
+
+static void put_source(struct buffer *sql, const struct relation *source)
+{
+    /* Children by inheritance are tables of their own to us; partitions are not. */
+    if (source->kind != 'p')
+        buffer_puts(sql, "ONLY ");
+    quote_name(sql, source->schema, source->name);
+}
+
+static void put_range_columns(struct buffer *sql, const struct mapping *mapping)
+{
+    buffer_putc(sql, '(');
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_ident(sql, mapping->source->columns[mapping->key[k].source].name);
+    }
+    buffer_putc(sql, ')');
+}
+
+static void put_range_values(struct buffer *sql, const struct mapping *mapping,
+                             const char *const *values)
+{
+    buffer_putc(sql, '(');
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_literal(sql, values[k]);
+        buffer_printf(sql, "::%s", mapping->source->columns[mapping->key[k].source].base_type);
+    }
+    buffer_putc(sql, ')');
+}
+
+/* WHERE …, when there is anything to say. */
+static void put_interval(struct buffer *sql, const struct mapping *mapping,
+                         struct key_interval interval, const char *where)
+{
+    const char *word = " WHERE ";
+    if (where != NULL) {
+        buffer_printf(sql, "%s(%s)", word, where);
+        word = " AND ";
+    }
+    if (interval.lower != NULL) {
+        buffer_puts(sql, word);
+        put_range_columns(sql, mapping);
+        buffer_puts(sql, " > ");
+        put_range_values(sql, mapping, interval.lower);
+        word = " AND ";
+    }
+    if (interval.upper != NULL) {
+        buffer_puts(sql, word);
+        put_range_columns(sql, mapping);
+        buffer_puts(sql, " <= ");
+        put_range_values(sql, mapping, interval.upper);
+    }
+}
+
+/*
+ * Binary COPY makes no casts, so each expression is cast to the target's base type here, but without
+ * length or scale: an explicit ::varchar(3) cuts silently, the receive function errors as INSERT does
+ * (D18). A type that is not built in keeps the expression's own: its text, or an enum's label in
+ * binary, is what the target's type reads.
+ */
+static void put_copy_item(struct buffer *sql, const struct mapping_item *item)
+{
+    if (item->jsonb_from_text)
+        buffer_printf(sql, "(%s)::text", item->select->expr);
+    else if (item->target->builtin)
+        buffer_printf(sql, "(%s)::%s", item->select->expr, item->target->base_type);
+    else
+        buffer_puts(sql, item->select->expr);
+}
+
+const char *statement_copy_out(const struct mapping *mapping, struct key_interval interval,
+                               struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "COPY (SELECT ");
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        const struct mapping_item *item = &mapping->items[i];
+        buffer_puts(sql, i > 0 ? ", " : "");
+        if (item->jsonb_from_text) /* the source column itself: the cast is left to the target */
+            quote_ident(sql, mapping->source->columns[item->select->column].name);
+        else
+            put_copy_item(sql, item);
+    }
+    buffer_puts(sql, " FROM ");
+    put_source(sql, mapping->source);
+    put_interval(sql, mapping, interval, mapping->where);
+    buffer_printf(sql, ") TO STDOUT (FORMAT %s)",
+                  mapping->copy_format == COPY_BINARY ? "binary" : "text");
+    return builder_finish(builder, arena, NULL);
+}
+
+static void put_target_columns(struct buffer *sql, const struct mapping *mapping)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        buffer_puts(sql, i > 0 ? ", " : "");
+        quote_ident(sql, item_target_name(mapping, i));
+    }
+}
+
+const char *statement_copy_in(const struct mapping *mapping, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "COPY ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(sql, " (");
+    put_target_columns(sql, mapping);
+    buffer_printf(sql, ") FROM STDIN (FORMAT %s)",
+                  mapping->copy_format == COPY_BINARY ? "binary" : "text");
+    return builder_finish(builder, arena, NULL);
+}
+
+const char *statement_key_at(const struct mapping *mapping, struct key_interval interval,
+                             int64_t offset, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "SELECT ");
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_ident(sql, mapping->source->columns[mapping->key[k].source].name);
+        buffer_puts(sql, "::text");
+    }
+    buffer_puts(sql, " FROM ");
+    put_source(sql, mapping->source);
+    put_interval(sql, mapping, interval, NULL);
+    buffer_puts(sql, " ORDER BY ");
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_ident(sql, mapping->source->columns[mapping->key[k].source].name);
+        buffer_puts(sql, offset < 0 ? " DESC" : "");
+    }
+    buffer_printf(sql, " OFFSET %lld LIMIT 1", (long long)(offset < 0 ? 0 : offset));
+    return builder_finish(builder, arena, NULL);
+}
+
+/* ---- what the stream binds ---- */
+
+/*
+ * The type under which a source column's text is bound on the target. Built-in types are the same
+ * everywhere (a domain is bound as its base). Others need not exist there: where the column is mapped
+ * as it is, the target column's own type; else text, on which an explicit cast works alike.
+ */
+static const char *param_type(const struct mapping *mapping, unsigned column)
+{
+    const struct column *source = &mapping->source->columns[column];
+    if (source->builtin)
+        return source->base_type;
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        const struct select_item *select = mapping->items[i].select;
+        if (select->kind == SELECT_COLUMN && select->column == (int)column)
+            return mapping->items[i].target->base_type;
+    }
+    return "text";
+}
+
+/* (SELECT $1::bigint AS "id", …) AS "transactions": the row as the select list sees it. */
+static void put_row(struct builder *builder, const struct column_set *columns,
+                    enum param_from from)
+{
+    const struct relation *source = builder->mapping->source;
+    const char *comma = "";
+    buffer_puts(&builder->sql, "(SELECT ");
+    for (unsigned c = 0; c < source->columns_count; c++) {
+        if (!column_set_has(columns, c))
+            continue;
+        CHECK(builder->params_count < RELATION_COLUMNS_MAX);
+        builder->params[builder->params_count++] =
+            (struct statement_param){.column = c, .from = from};
+        buffer_printf(&builder->sql, "%s$%u::%s AS ", comma, builder->params_count,
+                      param_type(builder->mapping, c));
+        quote_ident(&builder->sql, source->columns[c].name);
+        comma = ", ";
+    }
+    buffer_puts(&builder->sql, ") AS ");
+    quote_ident(&builder->sql, source->name);
+}
+
+/* Which source columns the whole row needs. */
+static struct column_set row_uses(const struct mapping *mapping)
+{
+    struct column_set uses = mapping->where_uses;
+    for (unsigned i = 0; i < mapping->items_count; i++)
+        column_set_join(&uses, &mapping->items[i].select->uses);
+    return uses;
+}
+
+/* What tells a row of the target: the key's images, a merge's constants; all columns without a key. */
+static bool item_identifies(const struct mapping *mapping, unsigned item)
+{
+    if (!mapping->has_key)
+        return true;
+    return item_is_key(mapping, item) || (mapping->merged && item_is_constant(mapping, item));
+}
+
+/* <expr> AS "column", … of the items for which `wanted` says so. */
+static struct column_set put_items(struct builder *builder,
+                                   bool (*wanted)(const struct mapping *, unsigned))
+{
+    const struct mapping *mapping = builder->mapping;
+    struct column_set uses = {{0}};
+    const char *comma = "";
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (wanted != NULL && !wanted(mapping, i))
+            continue;
+        buffer_printf(&builder->sql, "%s%s AS ", comma, mapping->items[i].select->expr);
+        quote_ident(&builder->sql, item_target_name(mapping, i));
+        column_set_join(&uses, &mapping->items[i].select->uses);
+        comma = ", ";
+    }
+    return uses;
+}
+
+/*
+ * portage_row."id" = m."id" AND …. Without a key all columns are compared, as text, because not every
+ * type has an equality (json), and nulls are equal.
+ */
+static void put_match(struct builder *builder, const char *row)
+{
+    const struct mapping *mapping = builder->mapping;
+    const char *word = "";
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (!item_identifies(mapping, i))
+            continue;
+        struct buffer *sql = &builder->sql;
+        buffer_printf(sql, "%s%s.", word, row);
+        quote_ident(sql, item_target_name(mapping, i));
+        buffer_puts(sql, mapping->has_key ? " = m." : "::text IS NOT DISTINCT FROM (m.");
+        quote_ident(sql, item_target_name(mapping, i));
+        if (!mapping->has_key)
+            buffer_printf(sql, "::%s)::text", mapping->items[i].target->base_type);
+        word = " AND ";
+    }
+}
+
+/* WHERE …: of rows that are alike in everything, exactly one. */
+static void put_match_one(struct builder *builder)
+{
+    struct buffer *sql = &builder->sql;
+    if (builder->mapping->has_key) {
+        put_match(builder, "portage_row");
+        return;
+    }
+    buffer_puts(sql, "(portage_row.tableoid, portage_row.ctid) = (SELECT twin.tableoid, twin.ctid"
+                     " FROM ");
+    quote_name(sql, builder->mapping->target->schema, builder->mapping->target->name);
+    buffer_puts(sql, " AS twin WHERE ");
+    put_match(builder, "twin");
+    buffer_puts(sql, " LIMIT 1)");
+}
+
+bool statement_missing(const struct mapping *mapping, const struct column_set *present,
+                       bool makes_row, struct column_set *missing)
+{
+    bool any = false;
+    *missing = (struct column_set){{0}};
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        const struct column_set *uses = &mapping->items[i].select->uses;
+        if (makes_row || mapping->where != NULL || column_set_intersects(uses, present))
+            column_set_join(missing, uses);
+    }
+    if (mapping->where != NULL)
+        column_set_join(missing, &mapping->where_uses);
+    for (size_t w = 0; w < sizeof missing->words / sizeof missing->words[0]; w++) {
+        missing->words[w] &= ~present->words[w];
+        any |= missing->words[w] != 0;
+    }
+    return any;
+}
+
+static void put_insert_head(struct builder *builder)
+{
+    const struct mapping *mapping = builder->mapping;
+    buffer_puts(&builder->sql, "INSERT INTO ");
+    quote_name(&builder->sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(&builder->sql, " (");
+    put_target_columns(&builder->sql, mapping);
+    buffer_puts(&builder->sql, ") OVERRIDING SYSTEM VALUE ");
+}
+
+void statement_insert(const struct mapping *mapping, struct arena *arena,
+                      struct statement *statement)
+{
+    struct builder *builder = builder_new(mapping);
+    struct column_set uses = row_uses(mapping);
+    put_insert_head(builder);
+    buffer_puts(&builder->sql, "SELECT ");
+    put_items(builder, NULL);
+    buffer_puts(&builder->sql, " FROM ");
+    put_row(builder, &uses, PARAM_NEW);
+    if (mapping->where != NULL)
+        buffer_printf(&builder->sql, " WHERE (%s)", mapping->where);
+    builder_finish(builder, arena, statement);
+}
+
+static bool set_subset(const struct column_set *a, const struct column_set *b)
+{
+    for (size_t w = 0; w < sizeof a->words / sizeof a->words[0]; w++) {
+        if ((a->words[w] & ~b->words[w]) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* SET "a" = m."a", … for what may have changed and is there; the key to itself if that is nothing. */
+static void put_assignments(struct builder *builder, const struct column_set *present)
+{
+    const struct mapping *mapping = builder->mapping;
+    const char *comma = "";
+    for (int pass = 0; pass < 2 && comma[0] == '\0'; pass++) {
+        for (unsigned i = 0; i < mapping->items_count; i++) {
+            bool settable = !item_is_key(mapping, i) && !item_is_constant(mapping, i);
+            if ((pass == 0 && !settable) || !set_subset(&mapping->items[i].select->uses, present))
+                continue;
+            buffer_puts(&builder->sql, comma);
+            quote_ident(&builder->sql, item_target_name(mapping, i));
+            buffer_puts(&builder->sql, " = m.");
+            quote_ident(&builder->sql, item_target_name(mapping, i));
+            comma = ", ";
+        }
+    }
+}
+
+/*
+ * With `where`: a row that passes is updated or else inserted, one that fails is deleted. One
+ * statement; its parts see the same snapshot and only this lane writes this key.
+ */
+static void put_update_where(struct builder *builder, const struct column_set *uses)
+{
+    const struct mapping *mapping = builder->mapping;
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "WITH portage_source AS (SELECT * FROM ");
+    put_row(builder, uses, PARAM_NEW);
+    buffer_puts(sql, "), m AS (SELECT ");
+    put_items(builder, NULL);
+    buffer_puts(sql, " FROM portage_source AS ");
+    quote_ident(sql, mapping->source->name);
+    buffer_printf(sql, " WHERE (%s)), portage_update AS (UPDATE ", mapping->where);
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(sql, " AS portage_row SET ");
+    put_assignments(builder, uses);
+    buffer_puts(sql, " FROM m WHERE ");
+    put_match_one(builder);
+    buffer_puts(sql, " RETURNING 1), portage_delete AS (DELETE FROM ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(sql, " AS portage_row USING (SELECT ");
+    put_items(builder, item_identifies);
+    buffer_puts(sql, " FROM portage_source AS ");
+    quote_ident(sql, mapping->source->name);
+    buffer_puts(sql, ") AS m WHERE ");
+    put_match_one(builder);
+    buffer_printf(sql, " AND NOT EXISTS (SELECT FROM portage_source AS ");
+    quote_ident(sql, mapping->source->name);
+    buffer_printf(sql, " WHERE (%s))) ", mapping->where);
+    put_insert_head(builder);
+    buffer_puts(sql, "SELECT ");
+    put_target_columns(sql, mapping);
+    buffer_puts(sql, " FROM m WHERE NOT EXISTS (SELECT FROM portage_update)");
+}
+
+void statement_update(const struct mapping *mapping, const struct column_set *present,
+                      struct arena *arena, struct statement *statement)
+{
+    struct builder *builder = builder_new(mapping);
+    struct column_set uses = row_uses(mapping);
+    if (mapping->where != NULL) {
+        put_update_where(builder, &uses);
+        builder_finish(builder, arena, statement);
+        return;
+    }
+    /* Columns that are not there are bound as null and not assigned. */
+    buffer_puts(&builder->sql, "UPDATE ");
+    quote_name(&builder->sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(&builder->sql, " AS portage_row SET ");
+    put_assignments(builder, present);
+    buffer_puts(&builder->sql, " FROM (SELECT ");
+    put_items(builder, NULL);
+    buffer_puts(&builder->sql, " FROM ");
+    put_row(builder, &uses, PARAM_NEW);
+    buffer_puts(&builder->sql, ") AS m WHERE ");
+    put_match_one(builder);
+    builder_finish(builder, arena, statement);
+}
+
+void statement_delete(const struct mapping *mapping, struct arena *arena,
+                      struct statement *statement)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    struct column_set uses = {{0}};
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (item_identifies(mapping, i))
+            column_set_join(&uses, &mapping->items[i].select->uses);
+    }
+    buffer_puts(sql, "DELETE FROM ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(sql, " AS portage_row USING (SELECT ");
+    put_items(builder, item_identifies);
+    buffer_puts(sql, " FROM ");
+    put_row(builder, &uses, PARAM_OLD);
+    buffer_puts(sql, ") AS m WHERE ");
+    put_match_one(builder);
+    builder_finish(builder, arena, statement);
+}
+
+const char *statement_truncate(const struct mapping *mapping, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    const char *word = " WHERE ";
+    buffer_puts(sql, mapping->merged ? "DELETE FROM " : "TRUNCATE ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    for (unsigned i = 0; mapping->merged && i < mapping->items_count; i++) {
+        if (!item_is_constant(mapping, i))
+            continue;
+        buffer_puts(sql, word);
+        quote_ident(sql, item_target_name(mapping, i));
+        buffer_printf(sql, " = (%s)", mapping->items[i].select->expr);
+        word = " AND ";
+    }
+    return builder_finish(builder, arena, NULL);
+}
+
+const char *statement_read_back(const struct mapping *mapping, const struct column_set *wanted,
+                                struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    const struct relation *source = mapping->source;
+    const char *comma = "";
+    buffer_puts(sql, "SELECT ");
+    for (unsigned c = 0; c < source->columns_count; c++) {
+        if (!column_set_has(wanted, c))
+            continue;
+        buffer_puts(sql, comma);
+        quote_ident(sql, source->columns[c].name);
+        comma = ", ";
+    }
+    buffer_puts(sql, " FROM ");
+    put_source(sql, source);
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        const struct column *key = &source->columns[mapping->key[k].source];
+        buffer_puts(sql, k > 0 ? " AND " : " WHERE ");
+        quote_ident(sql, key->name);
+        buffer_printf(sql, " = $%u::%s", k + 1, key->type);
+    }
+    return builder_finish(builder, arena, NULL);
+}
