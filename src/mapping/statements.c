@@ -425,6 +425,7 @@ static void put_update_where(struct builder *builder, const struct column_set *u
 void statement_update(const struct mapping *mapping, const struct column_set *present,
                       struct arena *arena, struct statement *statement)
 {
+    CHECK(mapping->has_key); /* without one an update is a delete and an insert */
     struct builder *builder = builder_new(mapping);
     struct column_set uses = row_uses(mapping);
     if (mapping->where != NULL) {

@@ -1,0 +1,109 @@
+#include "state/schema.h"
+
+#include "pg/conn.h"
+
+/* One transaction: it is there whole or not at all. The advisory lock keeps two instances that start
+ * at the same moment from racing on CREATE … IF NOT EXISTS. */
+static const char shard_sql[] =
+    "BEGIN;"
+    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('portage.schema'));"
+    "CREATE SCHEMA IF NOT EXISTS portage;"
+    "CREATE TABLE IF NOT EXISTS portage.instance ("
+    "  only_row bool PRIMARY KEY DEFAULT true CHECK (only_row),"
+    "  epoch bigint NOT NULL);"
+    "INSERT INTO portage.instance (epoch) VALUES (0) ON CONFLICT DO NOTHING;"
+    "CREATE TABLE IF NOT EXISTS portage.lane ("
+    "  lane int PRIMARY KEY,"
+    "  progress pg_lsn NOT NULL," /* all that committed at the source before it is durable here */
+    "  source_time timestamptz,"  /* commit time of the last transaction applied */
+    "  written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
+    "  changes bigint NOT NULL DEFAULT 0,"
+    "  epoch bigint NOT NULL) WITH (fillfactor = 20);"
+    "CREATE TABLE IF NOT EXISTS portage.range ("
+    "  mapping text, range int,"
+    "  lower text[], upper text[]," /* (lower, upper] of the key; NULL is the open end */
+    "  cursor text[],"              /* keys up to it are done; NULL: none yet */
+    "  done bool NOT NULL DEFAULT false,"
+    "  rows bigint NOT NULL DEFAULT 0, bytes bigint NOT NULL DEFAULT 0,"
+    "  epoch bigint NOT NULL,"
+    "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
+    "CREATE TABLE IF NOT EXISTS portage.chunk ("
+    "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
+    "  lower text[], upper text[],"
+    "  snapshot text NOT NULL,"  /* txid_current_snapshot() at the source */
+    "  lsn pg_lsn NOT NULL,"     /* L: the chunk is needed until progress has passed it */
+    "  PRIMARY KEY (mapping, range, ordinal));"
+    "CREATE TABLE IF NOT EXISTS portage.deferred ("
+    "  ordinal int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  kind text NOT NULL CHECK (kind IN ('index', 'unique', 'exclusion', 'foreign key', 'trigger')),"
+    "  table_schema text NOT NULL, table_name text NOT NULL, name text NOT NULL,"
+    "  definition text NOT NULL,"
+    "  state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'building', 'done')),"
+    "  started_at timestamptz, finished_at timestamptz,"
+    "  UNIQUE (table_schema, table_name, kind, name));"
+    "CREATE TABLE IF NOT EXISTS portage.setting (name text PRIMARY KEY, value text NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS portage.journal ("
+    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
+    "  epoch bigint NOT NULL, step text NOT NULL, detail jsonb);"
+    "CREATE OR REPLACE VIEW portage.status AS"
+    "  SELECT r.mapping, pg_catalog.count(*) AS ranges,"
+    "         pg_catalog.count(*) FILTER (WHERE r.done) AS ranges_done,"
+    "         pg_catalog.sum(r.rows)::bigint AS rows, pg_catalog.sum(r.bytes)::bigint AS bytes,"
+    "         (SELECT value FROM portage.setting WHERE name = 'phase') AS phase,"
+    "         (SELECT pg_catalog.min(progress) FROM portage.lane) AS progress"
+    "    FROM portage.range r GROUP BY r.mapping;"
+    "COMMIT";
+
+static const char source_sql[] =
+    "BEGIN;"
+    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('portage.schema'));"
+    "CREATE SCHEMA IF NOT EXISTS portage;"
+    "CREATE TABLE IF NOT EXISTS portage.marker ("
+    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), purpose text NOT NULL);"
+    "COMMIT";
+
+static bool schema_install(PGconn *conn, const char *sql, struct error *err)
+{
+    bool exists;
+    if (!schema_exists(conn, &exists, err))
+        return false;
+    if (conn_exec(conn, sql, err))
+        return true;
+    struct error ignored = ERROR_INIT;
+    if (!conn_exec(conn, "ROLLBACK", &ignored)) {
+        /* the first error tells more */
+    }
+    error_context(err, "creating the schema portage in database \"%s\"", PQdb(conn));
+    if (strcmp(err->sqlstate, "42501") == 0 && !exists)
+        error_hint(err, "GRANT CREATE ON DATABASE \"%s\" TO \"%s\";", PQdb(conn), PQuser(conn));
+    return false;
+}
+
+bool schema_install_shard(PGconn *shard, struct error *err)
+{
+    return schema_install(shard, shard_sql, err);
+}
+
+bool schema_install_source(PGconn *source, struct error *err)
+{
+    return schema_install(source, source_sql, err);
+}
+
+bool schema_exists(PGconn *conn, bool *exists, struct error *err)
+{
+    PGresult *result =
+        conn_query_row(conn, "SELECT pg_catalog.to_regnamespace('portage') IS NOT NULL", 0, NULL,
+                       err);
+    if (result == NULL)
+        return false;
+    *exists = result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+bool schema_remove(PGconn *conn, struct error *err)
+{
+    return conn_exec(conn, "DROP SCHEMA IF EXISTS portage CASCADE", err);
+}

@@ -1,0 +1,38 @@
+/*
+ * The schema portage: where all durable state lives, in the databases themselves, written in the
+ * same transactions as the rows it speaks of. The process keeps nothing that it cannot lose.
+ *
+ * On every shard:  portage.instance  one row: the epoch
+ *                  portage.lane      progress of each lane
+ *                  portage.range     cursor of each range of each mapping
+ *                  portage.chunk     snapshots of chunks that the stream may still need
+ *                  portage.deferred  indexes, keys and triggers that wait until after the copy
+ *                  portage.dead_letter (its place is kept for the dead-letter queue)
+ * On the first shard, "control", also:
+ *                  portage.setting   what must not change between runs, and the phase
+ *                  portage.journal   phases and decisions, with their times
+ *                  portage.status    a view over all of it
+ * On the source:   portage.marker    rows that we write to see them come out of the stream
+ *
+ * Every row that a lane or a copy writes carries the epoch of the instance that may write it. Raising
+ * the epoch updates all these rows, so it waits for whatever a dead instance still has in flight, and
+ * whatever comes later from that instance touches no row (invariant 1).
+ */
+#ifndef STATE_SCHEMA_H
+#define STATE_SCHEMA_H
+
+#include <libpq-fe.h>
+
+#include "util/error.h"
+
+/* Idempotent. */
+bool schema_install_shard(PGconn *shard, struct error *err) MUST_CHECK;
+bool schema_install_source(PGconn *source, struct error *err) MUST_CHECK;
+
+/* Whether the schema is there at all. */
+bool schema_exists(PGconn *conn, bool *exists, struct error *err) MUST_CHECK;
+
+/* Drops it with all that is in it. */
+bool schema_remove(PGconn *conn, struct error *err) MUST_CHECK;
+
+#endif

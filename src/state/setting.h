@@ -1,0 +1,19 @@
+/* Named values and the journal, on control. */
+#ifndef STATE_SETTING_H
+#define STATE_SETTING_H
+
+#include <libpq-fe.h>
+
+#include "util/error.h"
+
+/* *value is NULL when there is none; the caller frees it. */
+bool setting_get(PGconn *control, const char *name, char **value, struct error *err) MUST_CHECK;
+bool setting_put(PGconn *control, const char *name, const char *value, struct error *err)
+    MUST_CHECK;
+bool setting_remove(PGconn *control, const char *name, struct error *err) MUST_CHECK;
+
+/* `detail` is a JSON object, or NULL. */
+bool journal_write(PGconn *control, int64_t epoch, const char *step, const char *detail,
+                   struct error *err) MUST_CHECK;
+
+#endif
