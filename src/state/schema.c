@@ -17,6 +17,8 @@ static const char shard_sql[] =
     "  progress pg_lsn NOT NULL," /* all that committed at the source before it is durable here */
     "  source_time timestamptz,"  /* commit time of the last transaction applied */
     "  written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
+    "  partial_lsn pg_lsn,"        /* a transaction that was cut by a barrier, */
+    "  partial int NOT NULL DEFAULT 0," /* and how many of its changes are done */
     "  changes bigint NOT NULL DEFAULT 0,"
     "  epoch bigint NOT NULL) WITH (fillfactor = 20);"
     "CREATE TABLE IF NOT EXISTS portage.range ("

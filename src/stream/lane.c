@@ -1,0 +1,546 @@
+#include "stream/lane.h"
+
+#include <stdatomic.h>
+#include <uthash.h>
+
+#include "mapping/statements.h"
+#include "pg/conn.h"
+#include "stream/pipeline.h"
+#include "stream/readback.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+enum {
+    TRANSACTION_CHANGES_MAX = 5000, /* of one target transaction, when it can end */
+    TRANSACTION_US_MAX = 100 * 1000,
+    IDLE_WAIT_US = 50 * 1000,
+    STALL_WAIT_US = 100 * 1000,
+    PROGRESS_EVERY_US = 1000 * 1000, /* how often an idle lane writes its progress */
+};
+
+/* Microseconds between the epochs of Unix and PostgreSQL. */
+static const int64_t pg_epoch_us = INT64_C(946684800000000);
+
+/* A prepared statement, by what it does. */
+struct prepared_key {
+    const struct mapping *mapping;
+    enum change_op op;
+    struct column_set present; /* of updates only */
+};
+
+struct prepared {
+    struct prepared_key key;
+    char name[16];
+    struct statement statement;
+    UT_hash_handle hh;
+};
+
+struct lane {
+    struct stream *stream;
+    unsigned shard;
+    unsigned number;
+    const char *conninfo;
+    struct queue *queue;
+
+    _Atomic lsn_t progress;
+    _Atomic lsn_t reached;
+    _Atomic uint64_t barriers;
+
+    /* of the lane's thread only */
+    PGconn *conn;
+    struct pipeline pipeline;
+    struct arena arena; /* of the statements */
+    struct prepared *prepared;
+    struct readback readback;
+    struct batch *batches; /* not yet answered, oldest first */
+    struct batch *batches_last;
+    lsn_t partial_lsn; /* loaded: see invariant 3 */
+    unsigned partial;
+    bool open;         /* a target transaction is under way */
+    bool inside;       /* … and a source transaction in it */
+    unsigned open_changes;
+    int64_t open_since_us;
+    lsn_t open_end;            /* end of the last source transaction that is complete in it */
+    int64_t open_commit_time;  /* its commit time */
+    int64_t open_oldest_time;  /* commit time of the oldest in it */
+    lsn_t last_lsn;            /* of the last change taken … */
+    unsigned last_ordinal;     /* … and its number in its transaction */
+    const struct mapping *resets[16]; /* tables reset in it */
+    unsigned resets_count;
+    int64_t progress_written_us;
+
+    pthread_mutex_t counts_lock; /* guards counts */
+    struct lane_counts counts;
+    struct lane_counts open_counts; /* of the open transaction; the lane's thread only */
+};
+
+struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, const char *conninfo)
+{
+    struct lane *lane = check_calloc(1, sizeof *lane);
+    lane->stream = stream;
+    lane->shard = shard;
+    lane->number = number;
+    lane->conninfo = conninfo;
+    lane->queue =
+        queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
+    arena_init(&lane->arena, 64 * 1024);
+    readback_init(&lane->readback, stream->config->source.text);
+    pthread_mutex_init(&lane->counts_lock, NULL);
+    return lane;
+}
+
+static void lane_free_batches(struct lane *lane)
+{
+    void *item;
+    while (lane->batches != NULL) {
+        struct batch *next = lane->batches->next;
+        batch_free(lane->batches);
+        lane->batches = next;
+    }
+    queue_close(lane->queue);
+    while (queue_pop(lane->queue, &item, 0) == QUEUE_OK)
+        batch_free(item);
+}
+
+void lane_free(struct lane *lane)
+{
+    struct prepared *prepared, *next;
+    if (lane == NULL)
+        return;
+    lane_free_batches(lane);
+    HASH_ITER (hh, lane->prepared, prepared, next) {
+        HASH_DEL(lane->prepared, prepared);
+        free(prepared);
+    }
+    queue_free(lane->queue);
+    readback_release(&lane->readback);
+    arena_release(&lane->arena);
+    pthread_mutex_destroy(&lane->counts_lock);
+    free(lane);
+}
+
+struct queue *lane_queue(struct lane *lane)
+{
+    return lane->queue;
+}
+
+lsn_t lane_progress(struct lane *lane)
+{
+    return atomic_load(&lane->progress);
+}
+
+lsn_t lane_reached(struct lane *lane)
+{
+    return atomic_load(&lane->reached);
+}
+
+uint64_t lane_barriers(struct lane *lane)
+{
+    return atomic_load(&lane->barriers);
+}
+
+void lane_read_counts(struct lane *lane, struct lane_counts *counts)
+{
+    pthread_mutex_lock(&lane->counts_lock);
+    *counts = lane->counts;
+    lane->counts.lag_us_max = 0;
+    pthread_mutex_unlock(&lane->counts_lock);
+}
+
+bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
+{
+    char number[12];
+    lsn_t progress;
+    const char *const values[] = {number};
+    snprintf(number, sizeof number, "%u", lane->number);
+    PGresult *result = conn_query_row(
+        shard,
+        "SELECT progress, COALESCE(partial_lsn, '0/0'), partial FROM portage.lane"
+        " WHERE lane = $1::int",
+        1, values, err);
+    if (result == NULL)
+        return error_context(err, "reading the progress of lane %u", lane->number);
+    bool ok = result_lsn(result, 0, 0, &progress, err) &&
+              result_lsn(result, 0, 1, &lane->partial_lsn, err);
+    lane->partial = (unsigned)result_int(result, 0, 2);
+    PQclear(result);
+    if (ok) {
+        atomic_store(&lane->progress, progress);
+        atomic_store(&lane->reached, progress);
+    }
+    return ok;
+}
+
+/* ---- target transactions ---- */
+
+static bool lane_begin(struct lane *lane, struct error *err)
+{
+    char number[12], epoch[24];
+    const char *const values[] = {number, epoch};
+    snprintf(number, sizeof number, "%u", lane->number);
+    snprintf(epoch, sizeof epoch, "%lld", (long long)lane->stream->epoch);
+    lane->open = true;
+    lane->open_changes = 0;
+    lane->open_since_us = clock_monotonic_us();
+    return pipeline_query(&lane->pipeline, "BEGIN", 0, NULL, EXPECT_OK, err) &&
+           pipeline_query(&lane->pipeline,
+                          "UPDATE portage.lane SET epoch = epoch"
+                          " WHERE lane = $1::int AND epoch = $2::bigint",
+                          2, values, EXPECT_OURS, err);
+}
+
+static void lane_count_commit(struct lane *lane)
+{
+    struct lane_counts *open = &lane->open_counts;
+    pthread_mutex_lock(&lane->counts_lock);
+    lane->counts.applied += open->applied;
+    lane->counts.discarded += open->discarded;
+    lane->counts.skipped += open->skipped;
+    lane->counts.transactions += open->transactions;
+    if (open->transactions > 0) {
+        int64_t lag_us = clock_wall_us() - pg_epoch_us - lane->open_oldest_time;
+        unsigned slot = lag_us > 0 ? 63 - (unsigned)__builtin_clzll((uint64_t)lag_us) : 0;
+        lane->counts.lag_histogram[slot] += open->transactions;
+        if (lag_us > lane->counts.lag_us_max)
+            lane->counts.lag_us_max = lag_us;
+    }
+    pthread_mutex_unlock(&lane->counts_lock);
+    *open = (struct lane_counts){0};
+}
+
+static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *err)
+{
+    char number[12], position[LSN_TEXT_SIZE], partial_lsn[LSN_TEXT_SIZE], partial[12], changes[24],
+        time_us[24];
+    snprintf(number, sizeof number, "%u", lane->number);
+    snprintf(partial, sizeof partial, "%u", lane->inside ? lane->last_ordinal : 0);
+    snprintf(changes, sizeof changes, "%llu", (unsigned long long)lane->open_counts.applied);
+    snprintf(time_us, sizeof time_us, "%lld", (long long)lane->open_commit_time);
+    const char *const values[] = {number,
+                                  lsn_text(progress, position),
+                                  lane->inside ? lsn_text(lane->last_lsn, partial_lsn) : NULL,
+                                  partial,
+                                  changes,
+                                  lane->open_commit_time != 0 ? time_us : NULL};
+    return pipeline_query(
+        &lane->pipeline,
+        "UPDATE portage.lane SET progress = $2::pg_lsn, partial_lsn = $3::pg_lsn,"
+        " partial = $4::int, changes = changes + $5::bigint,"
+        " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
+        "   + $6::bigint * interval '1 microsecond', source_time),"
+        " written_at = pg_catalog.clock_timestamp() WHERE lane = $1::int",
+        6, values, EXPECT_OURS, err);
+}
+
+static void lane_free_answered(struct lane *lane)
+{
+    while (lane->batches != NULL && lane->batches->answered_at <= lane->pipeline.answered &&
+           lane->batches != lane->batches_last) {
+        struct batch *next = lane->batches->next;
+        batch_free(lane->batches);
+        lane->batches = next;
+    }
+}
+
+/* Ends the target transaction, waits until it is durable, and believes it only then (step 4). */
+static bool lane_commit(struct lane *lane, struct error *err)
+{
+    lsn_t progress = lane->open_end > lane_progress(lane) ? lane->open_end : lane_progress(lane);
+    bool ok = lane_send_progress(lane, progress, err) &&
+              pipeline_query(&lane->pipeline, "COMMIT", 0, NULL, EXPECT_OK, err) &&
+              pipeline_sync(&lane->pipeline, err) &&
+              pipeline_wait(&lane->pipeline, lane->pipeline.sent, err);
+    if (!ok)
+        return false;
+    atomic_store(&lane->progress, progress);
+    lane->open = false;
+    lane->progress_written_us = clock_monotonic_us();
+    for (unsigned r = 0; r < lane->resets_count; r++)
+        holds_reset_end(lane->stream->holds, lane->resets[r]);
+    lane->resets_count = 0;
+    lane_count_commit(lane);
+    return true;
+}
+
+/* ---- applying ---- */
+
+static struct column_set present_columns(const struct change *change)
+{
+    struct column_set present = {{0}};
+    for (unsigned c = 0; c < change->new_row.count; c++) {
+        if (change->new_row.values[c].kind != VALUE_UNCHANGED)
+            column_set_add(&present, c);
+    }
+    return present;
+}
+
+static void statement_make(const struct prepared_key *key, struct arena *arena,
+                           struct statement *statement)
+{
+    if (key->op == CHANGE_INSERT)
+        statement_insert(key->mapping, arena, statement);
+    else if (key->op == CHANGE_UPDATE)
+        statement_update(key->mapping, &key->present, arena, statement);
+    else if (key->op == CHANGE_DELETE)
+        statement_delete(key->mapping, arena, statement);
+    else
+        *statement = (struct statement){.sql = statement_truncate(key->mapping, arena),
+                                        .may_miss = true};
+}
+
+/* The prepared statement of a change, prepared at its first use. NULL on error. */
+static struct prepared *lane_prepared(struct lane *lane, const struct change *change,
+                                      struct error *err)
+{
+    struct prepared_key key;
+    struct prepared *found;
+    memset(&key, 0, sizeof key); /* it is hashed as bytes */
+    key.mapping = change->mapping;
+    key.op = change->op;
+    if (change->op == CHANGE_UPDATE)
+        key.present = present_columns(change);
+    HASH_FIND(hh, lane->prepared, &key, sizeof key, found);
+    if (found != NULL)
+        return found;
+    found = check_calloc(1, sizeof *found);
+    found->key = key;
+    snprintf(found->name, sizeof found->name, "p%u", HASH_COUNT(lane->prepared));
+    statement_make(&key, &lane->arena, &found->statement);
+    HASH_ADD(hh, lane->prepared, key, sizeof found->key, found);
+    return pipeline_prepare(&lane->pipeline, found->name, found->statement.sql, err) ? found
+                                                                                     : NULL;
+}
+
+static bool lane_execute(struct lane *lane, const struct change *change, struct error *err)
+{
+    const char *values[RELATION_COLUMNS_MAX];
+    int lengths[RELATION_COLUMNS_MAX];
+    struct prepared *prepared = lane_prepared(lane, change, err);
+    if (prepared == NULL)
+        return false;
+    const struct statement *statement = &prepared->statement;
+    for (unsigned p = 0; p < statement->params_count; p++) {
+        const struct statement_param *param = &statement->params[p];
+        const struct tuple *row =
+            param->from == PARAM_OLD ? &change->old_row : &change->new_row;
+        const struct value *value = &row->values[param->column];
+        values[p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
+        lengths[p] = (int)value->length;
+    }
+    bool one = !statement->may_miss && !change->may_miss;
+    return pipeline_execute(&lane->pipeline, prepared->name, (int)statement->params_count, values,
+                            lengths, one ? EXPECT_ONE_ROW : EXPECT_OK, change, err);
+}
+
+/* Reads back from the source what an unchanged TOAST column hides and the statement needs (R1). */
+static bool lane_complete_row(struct lane *lane, struct change *change, struct error *err)
+{
+    struct column_set missing;
+    struct column_set present = present_columns(change);
+    if (change->op != CHANGE_INSERT && change->op != CHANGE_UPDATE)
+        return true;
+    if (!statement_missing(change->mapping, &present, change->op == CHANGE_INSERT, &missing))
+        return true;
+    return readback_fill(&lane->readback, change, &missing, &lane->batches_last->arena, err);
+}
+
+/* An emptied table whose copy is not over begins again, in the same transaction (R13). */
+static bool lane_reset_table(struct lane *lane, const struct mapping *mapping, struct error *err)
+{
+    const char *const values[] = {mapping->name};
+    return pipeline_query(&lane->pipeline,
+                          "UPDATE portage.range SET cursor = NULL, done = false, rows = 0,"
+                          " bytes = 0 WHERE mapping = $1",
+                          1, values, EXPECT_OK, err) &&
+           pipeline_query(&lane->pipeline, "DELETE FROM portage.chunk WHERE mapping = $1", 1,
+                          values, EXPECT_OK, err);
+}
+
+static bool lane_apply(struct lane *lane, struct change *change, struct error *err)
+{
+    if (!lane->open && !lane_begin(lane, err))
+        return false;
+    lane->open_changes++;
+    lane->open_counts.applied++;
+    return lane_complete_row(lane, change, err) && lane_execute(lane, change, err);
+}
+
+static bool lane_apply_truncate(struct lane *lane, struct change *change, struct error *err)
+{
+    struct stream *stream = lane->stream;
+    if (holds_steady_on(stream->holds, change->mapping, lane->shard))
+        return lane_apply(lane, change, err);
+    CHECK(lane->resets_count < sizeof lane->resets / sizeof lane->resets[0]);
+    while (!holds_reset_begin(stream->holds, change->mapping, lane->shard, change->xid)) {
+        if (stop_requested(stream->stop))
+            return stop_error(err);
+        holds_wait(stream->holds, STALL_WAIT_US);
+    }
+    lane->resets[lane->resets_count++] = change->mapping;
+    return lane_apply(lane, change, err) && lane_reset_table(lane, change->mapping, err);
+}
+
+/* Step 5: a change on hold stalls the whole lane. What is complete is made durable meanwhile. */
+static bool lane_stall(struct lane *lane, struct error *err)
+{
+    if (stop_requested(lane->stream->stop))
+        return stop_error(err);
+    if (lane->open && !lane->inside && !lane_commit(lane, err))
+        return false;
+    holds_wait(lane->stream->holds, STALL_WAIT_US);
+    return true;
+}
+
+static bool lane_row_change(struct lane *lane, struct change *change, struct error *err)
+{
+    for (;;) {
+        switch (holds_judge(lane->stream->holds, change->mapping, lane->shard, change->key,
+                            change->key_length, change->lsn, change->xid)) {
+        case VERDICT_APPLY:
+            return lane_apply(lane, change, err);
+        case VERDICT_DISCARD:
+            lane->open_counts.discarded++;
+            return true;
+        case VERDICT_SKIP:
+            lane->open_counts.skipped++;
+            return true;
+        case VERDICT_STALL:
+            if (!lane_stall(lane, err))
+                return false;
+        }
+    }
+}
+
+static bool lane_end_transaction(struct lane *lane, const struct change *change,
+                                 struct error *err)
+{
+    lane->inside = false;
+    lane->open_end = change->lsn;
+    lane->open_commit_time = change->commit_time;
+    if (lane->open_counts.transactions++ == 0)
+        lane->open_oldest_time = change->commit_time;
+    atomic_store(&lane->reached, change->lsn);
+    if (!lane->open)
+        return true; /* nothing applied: the progress waits for the next commit or for idleness */
+    bool full = lane->open_changes >= TRANSACTION_CHANGES_MAX ||
+                clock_monotonic_us() - lane->open_since_us >= TRANSACTION_US_MAX;
+    return !full || lane_commit(lane, err);
+}
+
+static bool lane_barrier(struct lane *lane, struct error *err)
+{
+    if (lane->open && !lane_commit(lane, err))
+        return false;
+    atomic_fetch_add(&lane->barriers, 1);
+    return true;
+}
+
+/* Step 2: what lies at or below the progress has been applied before. */
+static bool lane_has_done(const struct lane *lane, const struct change *change, lsn_t progress)
+{
+    if (change->op == CHANGE_COMMIT)
+        return change->lsn <= progress;
+    return change->lsn < progress ||
+           (change->lsn == lane->partial_lsn && change->ordinal <= lane->partial);
+}
+
+static bool lane_take(struct lane *lane, struct change *change, struct error *err)
+{
+    if (change->op == CHANGE_BARRIER)
+        return lane_barrier(lane, err);
+    if (lane_has_done(lane, change, lane_progress(lane)))
+        return true;
+    if (change->op == CHANGE_COMMIT)
+        return lane_end_transaction(lane, change, err);
+    lane->inside = true;
+    lane->last_lsn = change->lsn;
+    lane->last_ordinal = change->ordinal;
+    return change->op == CHANGE_TRUNCATE ? lane_apply_truncate(lane, change, err)
+                                         : lane_row_change(lane, change, err);
+}
+
+/* Takes the batch over; keeps it until the server has answered for it (invariant 2). */
+static bool lane_take_batch(struct lane *lane, struct batch *batch, struct error *err)
+{
+    uint64_t before = lane->pipeline.sent;
+    if (lane->batches_last != NULL && lane->batches != NULL)
+        lane->batches_last->next = batch;
+    else
+        lane->batches = batch;
+    lane->batches_last = batch;
+    for (struct change *change = batch->first; change != NULL; change = change->next) {
+        if (!lane_take(lane, change, err))
+            return false;
+    }
+    batch->answered_at = lane->pipeline.sent;
+    /* One batch on its way while the next is made: the server has work, and memory a bound. */
+    if (!pipeline_flush(&lane->pipeline, err) || !pipeline_wait(&lane->pipeline, before, err))
+        return false;
+    lane_free_answered(lane);
+    return true;
+}
+
+/* The queue is empty: end what can end, and let the position follow the receiver's. */
+static bool lane_idle(struct lane *lane, lsn_t dispatched, struct error *err)
+{
+    if (lane->inside)
+        return true;
+    if (lane->open && !lane_commit(lane, err))
+        return false;
+    if (dispatched > lane_reached(lane)) {
+        atomic_store(&lane->reached, dispatched);
+        lane->open_end = dispatched;
+    }
+    bool due = clock_monotonic_us() - lane->progress_written_us >= PROGRESS_EVERY_US;
+    if (lane->open_end <= lane_progress(lane) || !due)
+        return true;
+    return lane_begin(lane, err) && lane_commit(lane, err);
+}
+
+static bool lane_loop(struct lane *lane, struct error *err)
+{
+    while (!stop_requested(lane->stream->stop)) {
+        void *item;
+        /* Read before the queue: whatever was dispatched up to here is in it, or was. */
+        lsn_t dispatched = atomic_load(&lane->stream->dispatched);
+        enum queue_result got = queue_pop(lane->queue, &item, 0);
+        if (got == QUEUE_TIMEOUT) {
+            if (!lane_idle(lane, dispatched, err))
+                return false;
+            got = queue_pop(lane->queue, &item, IDLE_WAIT_US);
+        }
+        if (got == QUEUE_CLOSED)
+            break;
+        if (got == QUEUE_OK && !lane_take_batch(lane, item, err))
+            return false;
+    }
+    return true;
+}
+
+static bool lane_run(struct lane *lane, struct error *err)
+{
+    char purpose[32];
+    snprintf(purpose, sizeof purpose, "lane %u", lane->number);
+    lane->conn = conn_open(lane->conninfo, CONN_APPLY, purpose, err);
+    if (lane->conn == NULL)
+        return false;
+    bool ok = pipeline_init(&lane->pipeline, lane->conn, err) && lane_loop(lane, err);
+    pipeline_release(&lane->pipeline);
+    conn_close(lane->conn);
+    lane->conn = NULL;
+    return ok;
+}
+
+void *lane_main(void *argument)
+{
+    struct lane *lane = argument;
+    struct error err = ERROR_INIT;
+    char subject[32];
+    snprintf(subject, sizeof subject, "shard %u lane %u", lane->shard, lane->number);
+    log_set_subject(subject);
+    if (!lane_run(lane, &err)) {
+        error_context(&err, "shard %u, lane %u", lane->shard, lane->number);
+        stop_fail(lane->stream->stop, &err);
+    }
+    return NULL;
+}

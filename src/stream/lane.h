@@ -1,0 +1,63 @@
+/*
+ * A lane: one thread, one connection in pipeline mode, one shard; applies changes in the order of
+ * their commits at the source.
+ *
+ * Several source transactions share a target transaction, which begins by locking the lane's row of
+ * portage.lane under our epoch and ends by writing the progress into it: changes and progress commit
+ * together (step 4). A lane ignores what lies at or below its progress (step 2): exactly once.
+ *
+ * Invariants
+ *  1. progress <= reached; reached is what has been judged, progress what is durable.
+ *  2. A batch is freed only after the server has answered for all of its changes.
+ *  3. A target transaction ends between source transactions, except at a barrier, where `partial`
+ *     tells how many of the transaction's changes for this lane are done.
+ */
+#ifndef STREAM_LANE_H
+#define STREAM_LANE_H
+
+#include "stream/change.h"
+#include "stream/holds.h"
+#include "util/queue.h"
+#include "util/stop.h"
+
+/* What receiver, lanes and copier share. Plain fields are set before the threads start. */
+struct stream {
+    const struct config *config;
+    const struct mapping_set *mappings;
+    struct holds *holds;
+    struct stop *stop;
+    int64_t epoch;
+    struct lane **lanes; /* shard by shard, config->lanes each */
+    unsigned lanes_count;
+    _Atomic lsn_t dispatched; /* all that committed before it has been pushed to the lanes */
+    void (*delivered)(void *context, uint32_t xid); /* the stream has brought this transaction */
+    void *delivered_context;
+    _Atomic uint64_t changes; /* received, since the start */
+};
+
+struct lane;
+
+/* `conninfo` must outlive the lane. */
+struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number,
+                      const char *conninfo);
+void lane_free(struct lane *lane);
+
+/* Reads its progress; the row must exist. Before the thread starts. */
+bool lane_load(struct lane *lane, PGconn *shard, struct error *err) MUST_CHECK;
+
+/* pthread start routine; fails the stream's stop on error. */
+void *lane_main(void *lane);
+
+struct queue *lane_queue(struct lane *lane); /* of struct batch; weight is bytes */
+lsn_t lane_progress(struct lane *lane);      /* durable; any thread */
+lsn_t lane_reached(struct lane *lane);       /* judged; any thread */
+uint64_t lane_barriers(struct lane *lane);   /* barriers passed so far; any thread */
+
+struct lane_counts {
+    uint64_t applied, discarded, skipped, transactions;
+    int64_t lag_us_max; /* the worst since the last call */
+    uint64_t lag_histogram[64]; /* source transactions by log2 of microseconds from commit to durable */
+};
+void lane_read_counts(struct lane *lane, struct lane_counts *counts);
+
+#endif

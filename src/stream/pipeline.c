@@ -1,0 +1,187 @@
+#include "stream/pipeline.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "pg/conn.h"
+
+enum { RING_START = 1024 };
+
+bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct error *err)
+{
+    *pipeline = (struct pipeline){.conn = conn, .ring_size = RING_START};
+    pipeline->ring = check_malloc(RING_START * sizeof *pipeline->ring);
+    if (PQsetnonblocking(conn, 1) != 0 || PQenterPipelineMode(conn) != 1)
+        return conn_error(conn, err);
+    return true;
+}
+
+void pipeline_release(struct pipeline *pipeline)
+{
+    free(pipeline->ring);
+    pipeline->ring = NULL;
+}
+
+static struct expectation *pipeline_slot(struct pipeline *pipeline, uint64_t number)
+{
+    return &pipeline->ring[number & (pipeline->ring_size - 1)];
+}
+
+/* The ring grows to what a lane has in flight: bounded by two batches. */
+static void pipeline_grow(struct pipeline *pipeline)
+{
+    unsigned size = pipeline->ring_size * 2;
+    struct expectation *ring = check_malloc(size * sizeof *ring);
+    for (uint64_t n = pipeline->answered; n < pipeline->sent; n++)
+        ring[n & (size - 1)] = *pipeline_slot(pipeline, n);
+    free(pipeline->ring);
+    pipeline->ring = ring;
+    pipeline->ring_size = size;
+}
+
+static void pipeline_expect(struct pipeline *pipeline, enum expect_kind kind,
+                            const struct change *change)
+{
+    if (pipeline->sent - pipeline->answered == pipeline->ring_size)
+        pipeline_grow(pipeline);
+    *pipeline_slot(pipeline, pipeline->sent++) =
+        (struct expectation){.kind = kind, .change = change};
+}
+
+bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *sql,
+                      struct error *err)
+{
+    if (PQsendPrepare(pipeline->conn, name, sql, 0, NULL) != 1)
+        return conn_error(pipeline->conn, err);
+    pipeline_expect(pipeline, EXPECT_OK, NULL);
+    return true;
+}
+
+bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
+                      const char *const *values, const int *lengths, enum expect_kind kind,
+                      const struct change *change, struct error *err)
+{
+    if (PQsendQueryPrepared(pipeline->conn, name, count, values, lengths, NULL, 0) != 1)
+        return conn_error(pipeline->conn, err);
+    pipeline_expect(pipeline, kind, change);
+    return true;
+}
+
+bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
+                    const char *const *values, enum expect_kind kind, struct error *err)
+{
+    if (PQsendQueryParams(pipeline->conn, sql, count, NULL, values, NULL, NULL, 0) != 1)
+        return conn_error(pipeline->conn, err);
+    pipeline_expect(pipeline, kind, NULL);
+    return true;
+}
+
+bool pipeline_sync(struct pipeline *pipeline, struct error *err)
+{
+    if (PQpipelineSync(pipeline->conn) != 1)
+        return conn_error(pipeline->conn, err);
+    pipeline_expect(pipeline, EXPECT_SYNC, NULL);
+    return true;
+}
+
+bool pipeline_flush(struct pipeline *pipeline, struct error *err)
+{
+    if (PQsendFlushRequest(pipeline->conn) != 1 || PQflush(pipeline->conn) < 0)
+        return conn_error(pipeline->conn, err);
+    return true;
+}
+
+/* Where a change that failed comes from, and what it was. */
+static bool change_context(const struct change *change, struct error *err)
+{
+    struct buffer key;
+    if (change == NULL)
+        return false;
+    const struct mapping *mapping = change->mapping;
+    const struct tuple *row = change->new_row.count > 0 ? &change->new_row : &change->old_row;
+    buffer_init(&key, 256);
+    for (unsigned k = 0; row->count > 0 && k < mapping->key_count; k++) {
+        unsigned column = (unsigned)mapping->key[k].source;
+        const struct value *value = &row->values[column];
+        buffer_printf(&key, "%s%s=%.60s", k > 0 ? ", " : " with ",
+                      mapping->source->columns[column].name,
+                      value->bytes != NULL ? value->bytes : "null");
+    }
+    error_context(err, "applying %s of %s.%s%s, committed at " LSN_FORMAT,
+                  change_op_name(change->op), mapping->source->schema, mapping->source->name,
+                  buffer_text(&key), LSN_ARGS(change->lsn));
+    buffer_release(&key);
+    return false;
+}
+
+static bool wrong_rows(const struct expectation *expected, const char *rows, struct error *err)
+{
+    if (expected->kind == EXPECT_OURS)
+        return error_set(err, ERROR_RETRY, "another instance of pgportage has taken over");
+    error_set(err, ERROR_FATAL, "conflict: a change touched %s rows of %s instead of one", rows,
+              expected->change->mapping->name);
+    error_detail(err, "The target does not hold the row that the source changed.");
+    error_hint(err, "Did something else write to the target? Compare the two rows by hand; then "
+                    "\"pgportage abort\" and a new run copy everything again.");
+    return change_context(expected->change, err);
+}
+
+/* Judges one result; false is an error. */
+static bool pipeline_take(struct pipeline *pipeline, struct expectation *expected,
+                          const PGresult *result, struct error *err)
+{
+    ExecStatusType status = PQresultStatus(result);
+    expected->answered = true;
+    if (status == PGRES_PIPELINE_SYNC)
+        return expected->kind == EXPECT_SYNC ||
+               error_set(err, ERROR_FATAL, "the server's answers do not fit what was sent");
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
+        conn_result_error(pipeline->conn, result, err);
+        return change_context(expected->change, err);
+    }
+    const char *rows = PQcmdTuples((PGresult *)result);
+    bool counted = expected->kind == EXPECT_ONE_ROW || expected->kind == EXPECT_OURS;
+    return !counted || strcmp(rows, "1") == 0 || wrong_rows(expected, rows, err);
+}
+
+/* Waits until the socket can be read (or written while there is something to write). */
+static bool pipeline_poll(struct pipeline *pipeline, struct error *err)
+{
+    int flushed = PQflush(pipeline->conn);
+    if (flushed < 0)
+        return conn_error(pipeline->conn, err);
+    struct pollfd fd = {.fd = PQsocket(pipeline->conn),
+                        .events = (short)(flushed > 0 ? POLLIN | POLLOUT : POLLIN)};
+    if (poll(&fd, 1, 1000) < 0 && errno != EINTR)
+        return error_set(err, ERROR_FATAL, "could not wait for the target: %s", strerror(errno));
+    if ((fd.revents & (POLLIN | POLLERR | POLLHUP)) != 0 && PQconsumeInput(pipeline->conn) == 0)
+        return conn_error(pipeline->conn, err);
+    return true;
+}
+
+bool pipeline_wait(struct pipeline *pipeline, uint64_t upto, struct error *err)
+{
+    while (pipeline->answered < upto) {
+        struct expectation *expected = pipeline_slot(pipeline, pipeline->answered);
+        if (PQisBusy(pipeline->conn)) {
+            if (!pipeline_poll(pipeline, err))
+                return false;
+            continue;
+        }
+        PGresult *result = PQgetResult(pipeline->conn);
+        if (result == NULL) { /* the end of one statement's results */
+            if (expected->answered)
+                pipeline->answered++;
+            else if (PQstatus(pipeline->conn) == CONNECTION_BAD)
+                return conn_error(pipeline->conn, err);
+            continue;
+        }
+        bool ok = pipeline_take(pipeline, expected, result, err);
+        if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) /* not followed by an end */
+            pipeline->answered++;
+        PQclear(result);
+        if (!ok)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,55 @@
+/*
+ * A libpq connection in pipeline mode: statements go out without waiting, answers come back in order.
+ *
+ * Each statement sent is an expectation: what must be said of its result, and whose it is. The first
+ * one that is not met is the error; what follows it in the pipeline is of no interest. One thread.
+ */
+#ifndef STREAM_PIPELINE_H
+#define STREAM_PIPELINE_H
+
+#include <libpq-fe.h>
+
+#include "stream/change.h"
+
+enum expect_kind {
+    EXPECT_OK,      /* any success */
+    EXPECT_ONE_ROW, /* touched exactly one row */
+    EXPECT_OURS,    /* touched exactly one row: the epoch is still ours */
+    EXPECT_SYNC,    /* the pipeline's sync point */
+};
+
+struct expectation {
+    enum expect_kind kind;
+    bool answered;
+    const struct change *change; /* NULL for our own statements */
+};
+
+struct pipeline {
+    PGconn *conn;
+    struct expectation *ring;
+    unsigned ring_size; /* a power of two */
+    uint64_t sent;      /* statements so far */
+    uint64_t answered;
+};
+
+/* Puts the connection into pipeline mode; keeps no ownership of it. */
+bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct error *err) MUST_CHECK;
+void pipeline_release(struct pipeline *pipeline);
+
+bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *sql,
+                      struct error *err) MUST_CHECK;
+bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
+                      const char *const *values, const int *lengths, enum expect_kind kind,
+                      const struct change *change, struct error *err) MUST_CHECK;
+bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
+                    const char *const *values, enum expect_kind kind, struct error *err)
+    MUST_CHECK;
+bool pipeline_sync(struct pipeline *pipeline, struct error *err) MUST_CHECK;
+
+/* Reads answers until those of all statements up to number `upto` are there. */
+bool pipeline_wait(struct pipeline *pipeline, uint64_t upto, struct error *err) MUST_CHECK;
+
+/* Asks the server to send what it has; for waiting without a sync. */
+bool pipeline_flush(struct pipeline *pipeline, struct error *err) MUST_CHECK;
+
+#endif

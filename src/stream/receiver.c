@@ -1,0 +1,218 @@
+#include "stream/receiver.h"
+
+#include <stdatomic.h>
+
+#include "pg/conn.h"
+#include "pg/replication.h"
+#include "stream/router.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+enum {
+    CONFIRM_EVERY_US = 1000 * 1000,
+    CONFIRM_MOVED_EVERY_US = 20 * 1000, /* when there is something new to tell */
+    FLUSH_EVERY_US = 5 * 1000,
+    WAIT_US = 20 * 1000,
+};
+
+/* The receiver's thread. */
+struct reception {
+    const struct receiver *receiver;
+    struct stream *stream;
+    struct replication replication;
+    struct relations *relations;
+    struct router router;
+    struct arena arena; /* of one message */
+    bool inside;        /* between Begin and Commit */
+    lsn_t complete;     /* end of the last transaction that was routed whole */
+    int64_t flushed_us;
+};
+
+/* ---- what the server is told ---- */
+
+static lsn_t least_progress(const struct stream *stream)
+{
+    lsn_t least = lane_progress(stream->lanes[0]);
+    for (unsigned l = 1; l < stream->lanes_count; l++) {
+        lsn_t progress = lane_progress(stream->lanes[l]);
+        least = progress < least ? progress : least;
+    }
+    return least;
+}
+
+/* Called from every wait of this thread. */
+static bool answer_server(void *context, struct error *err)
+{
+    struct reception *reception = context;
+    lsn_t durable = least_progress(reception->stream);
+    int64_t silent_us = clock_monotonic_us() - reception->replication.last_reply_us;
+    bool moved = durable > reception->replication.confirmed;
+    if (reception->replication.reply_requested || silent_us >= CONFIRM_EVERY_US ||
+        (moved && silent_us >= CONFIRM_MOVED_EVERY_US))
+        return replication_confirm(&reception->replication, durable, err);
+    return true;
+}
+
+/* Everything complete goes to the lanes; only then is it called dispatched. */
+static bool flush(struct reception *reception, struct error *err)
+{
+    reception->flushed_us = clock_monotonic_us();
+    if (!router_flush(&reception->router, err))
+        return false;
+    if (reception->complete > atomic_load(&reception->stream->dispatched))
+        atomic_store(&reception->stream->dispatched, reception->complete);
+    return true;
+}
+
+/* ---- messages ---- */
+
+static bool take_truncate(struct reception *reception, const struct pgoutput_message *message,
+                          struct error *err)
+{
+    if (!router_barrier(&reception->router, err))
+        return false;
+    for (unsigned t = 0; t < message->truncate.count; t++) {
+        const struct stream_relation *relation =
+            relations_find(reception->relations, message->truncate.relation_oids[t]);
+        for (unsigned m = 0; relation != NULL && m < relation->mappings_count; m++) {
+            if (!router_truncate(&reception->router, relation->mappings[m], err))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool take_row(struct reception *reception, const struct pgoutput_message *message,
+                     struct error *err)
+{
+    const struct stream_relation *relation =
+        relations_find(reception->relations, message->row.relation_oid);
+    if (relation == NULL)
+        return error_set(err, ERROR_FATAL, "the stream changes relation %u without describing it",
+                         message->row.relation_oid);
+    if (relation->is_marker)
+        return true;
+    atomic_fetch_add_explicit(&reception->stream->changes, 1, memory_order_relaxed);
+    return router_row(&reception->router, relation, message, err);
+}
+
+static void take_begin(struct reception *reception, const struct pgoutput_message *message)
+{
+    reception->inside = true;
+    router_begin(&reception->router, message);
+    reception->stream->delivered(reception->stream->delivered_context, message->begin.xid);
+}
+
+static bool take_commit(struct reception *reception, const struct pgoutput_message *message,
+                        struct error *err)
+{
+    reception->inside = false;
+    reception->complete = message->commit.end_lsn;
+    router_commit(&reception->router, message->commit.end_lsn);
+    bool due = clock_monotonic_us() - reception->flushed_us >= FLUSH_EVERY_US;
+    return !due || flush(reception, err);
+}
+
+static bool take_message(struct reception *reception, const struct pgoutput_message *message,
+                         struct error *err)
+{
+    switch (message->kind) {
+    case PGOUTPUT_BEGIN:
+        take_begin(reception, message);
+        return true;
+    case PGOUTPUT_COMMIT:
+        return take_commit(reception, message, err);
+    case PGOUTPUT_RELATION:
+        return relations_learn(reception->relations, message, err);
+    case PGOUTPUT_INSERT:
+    case PGOUTPUT_UPDATE:
+    case PGOUTPUT_DELETE:
+        return take_row(reception, message, err);
+    case PGOUTPUT_TRUNCATE:
+        return take_truncate(reception, message, err);
+    case PGOUTPUT_ORIGIN:
+    case PGOUTPUT_TYPE:
+    case PGOUTPUT_MESSAGE:
+        return true;
+    }
+    return error_set(err, ERROR_FATAL, "unknown message kind %d", (int)message->kind);
+}
+
+static bool take_changes(struct reception *reception, const char *payload, size_t length,
+                         struct error *err)
+{
+    struct pgoutput_message message;
+    bool ok = pgoutput_decode(payload, length, &reception->arena, &message, err) &&
+              take_message(reception, &message, err);
+    arena_release(&reception->arena);
+    return ok;
+}
+
+/* The server has sent all it has: a quiet stream moves on too, when nothing is half received (T2). */
+static bool take_idle(struct reception *reception, struct error *err)
+{
+    if (!reception->inside && reception->replication.server_end > reception->complete)
+        reception->complete = reception->replication.server_end;
+    return flush(reception, err) && answer_server(reception, err) &&
+           replication_wait(&reception->replication, WAIT_US, err);
+}
+
+static bool receive_loop(struct reception *reception, struct error *err)
+{
+    const char *payload;
+    size_t length;
+    bool ok = true;
+    while (ok && !stop_requested(reception->stream->stop)) {
+        switch (replication_read(&reception->replication, &payload, &length, err)) {
+        case REPLICATION_CHANGES:
+            ok = take_changes(reception, payload, length, err) && answer_server(reception, err);
+            break;
+        case REPLICATION_KEEPALIVE:
+            ok = answer_server(reception, err);
+            break;
+        case REPLICATION_IDLE:
+            ok = take_idle(reception, err);
+            break;
+        case REPLICATION_ERROR:
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+static bool receive(const struct receiver *receiver, struct error *err)
+{
+    struct reception reception = {.receiver = receiver,
+                                  .stream = receiver->stream,
+                                  .complete = receiver->start,
+                                  .flushed_us = clock_monotonic_us()};
+    PGconn *conn = conn_open(receiver->conninfo, CONN_REPLICATION, "receiver", err);
+    if (conn == NULL)
+        return false;
+    arena_init(&reception.arena, 64 * 1024);
+    reception.relations = relations_new(receiver->stream->mappings);
+    router_init(&reception.router, receiver->stream);
+    reception.router.wait = answer_server;
+    reception.router.wait_context = &reception;
+    bool ok = replication_start(&reception.replication, conn, receiver->slot,
+                                receiver->publication, receiver->start, false, err) &&
+              receive_loop(&reception, err);
+    router_release(&reception.router);
+    relations_free(reception.relations);
+    arena_release(&reception.arena);
+    replication_release(&reception.replication);
+    conn_close(conn);
+    return ok;
+}
+
+void *receiver_main(void *argument)
+{
+    struct receiver *receiver = argument;
+    struct error err = ERROR_INIT;
+    log_set_subject("receiver");
+    if (!receive(receiver, &err)) {
+        error_context(&err, "receiving from slot \"%s\"", receiver->slot);
+        stop_fail(receiver->stream->stop, &err);
+    }
+    return NULL;
+}

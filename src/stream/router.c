@@ -1,0 +1,384 @@
+#include "stream/router.h"
+
+#include <stdatomic.h>
+#include <xxhash.h>
+
+enum {
+    BATCH_BYTES_MAX = 64 * 1024,
+    PUSH_WAIT_US = 100 * 1000,
+    KEY_BYTES_MAX = 64 * 1024 * 1024,
+};
+
+struct router_lane {
+    struct batch *batch; /* NULL: nothing is waiting */
+    unsigned ordinal;    /* changes of the current transaction so far */
+};
+
+/* A row's change, before it is placed: values by source column, pointing into the message. */
+struct row_change {
+    const struct mapping *mapping;
+    enum change_op op;
+    const struct tuple *old_row; /* NULL if unknown */
+    const struct tuple *new_row; /* NULL for a delete */
+};
+
+void router_init(struct router *router, struct stream *stream)
+{
+    *router = (struct router){.stream = stream};
+    router->lanes = check_calloc(stream->lanes_count, sizeof *router->lanes);
+    arena_init(&router->scratch, 64 * 1024);
+    buffer_init(&router->key, KEY_BYTES_MAX);
+    buffer_init(&router->lane_key, KEY_BYTES_MAX);
+}
+
+void router_release(struct router *router)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        if (router->lanes[l].batch != NULL)
+            batch_free(router->lanes[l].batch);
+    }
+    free(router->lanes);
+    arena_release(&router->scratch);
+    buffer_release(&router->key);
+    buffer_release(&router->lane_key);
+}
+
+/* ---- batches ---- */
+
+static bool lane_push(struct router *router, unsigned lane, struct error *err)
+{
+    struct batch *batch = router->lanes[lane].batch;
+    size_t weight = arena_bytes(&batch->arena);
+    for (;;) {
+        enum queue_result result = queue_push(lane_queue(router->stream->lanes[lane]), batch,
+                                              weight, PUSH_WAIT_US);
+        if (result == QUEUE_OK)
+            break;
+        if (result == QUEUE_CLOSED || stop_requested(router->stream->stop))
+            return stop_error(err);
+        if (!router->wait(router->wait_context, err)) /* keepalives go on */
+            return false;
+    }
+    router->lanes[lane].batch = NULL;
+    router->buffered -= weight;
+    return true;
+}
+
+bool router_flush(struct router *router, struct error *err)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        if (router->lanes[l].batch != NULL && !lane_push(router, l, err))
+            return false;
+    }
+    return true;
+}
+
+static struct change *lane_add(struct router *router, unsigned lane, enum change_op op)
+{
+    struct router_lane *to = &router->lanes[lane];
+    if (to->batch == NULL)
+        to->batch = batch_new();
+    struct change *change = batch_add(to->batch);
+    change->op = op;
+    change->xid = router->xid;
+    change->lsn = router->lsn;
+    change->commit_time = router->commit_time;
+    return change;
+}
+
+static struct tuple tuple_copy(struct arena *arena, const struct tuple *tuple)
+{
+    struct tuple copy = {0};
+    if (tuple == NULL)
+        return copy;
+    copy.count = tuple->count;
+    copy.values = arena_memdup(arena, tuple->values, tuple->count * sizeof *tuple->values);
+    for (unsigned v = 0; v < copy.count; v++) {
+        struct value *value = &copy.values[v];
+        if (value->kind == VALUE_TEXT)
+            value->bytes = arena_strndup(arena, value->bytes, value->length);
+    }
+    return copy;
+}
+
+/* Adds a change of a row to one lane; pushes the batch when it is large. */
+static bool lane_add_row(struct router *router, unsigned lane, const struct row_change *row,
+                         bool may_miss, struct error *err)
+{
+    struct change *change = lane_add(router, lane, row->op);
+    struct arena *arena = &router->lanes[lane].batch->arena;
+    size_t before = arena_bytes(arena);
+    change->mapping = row->mapping;
+    change->may_miss = may_miss;
+    change->ordinal = ++router->lanes[lane].ordinal;
+    change->old_row = tuple_copy(arena, row->old_row);
+    change->new_row = tuple_copy(arena, row->new_row);
+    change->key = arena_memdup(arena, buffer_text(&router->key), router->key.length);
+    change->key_length = (uint32_t)router->key.length;
+    router->buffered += arena_bytes(arena) - before;
+    return arena_bytes(arena) < BATCH_BYTES_MAX || lane_push(router, lane, err);
+}
+
+void router_begin(struct router *router, const struct pgoutput_message *message)
+{
+    router->xid = message->begin.xid;
+    router->lsn = message->begin.final_lsn;
+    router->commit_time = message->begin.commit_time;
+    for (unsigned l = 0; l < router->stream->lanes_count; l++)
+        router->lanes[l].ordinal = 0;
+}
+
+void router_commit(struct router *router, lsn_t end)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        if (router->lanes[l].ordinal > 0)
+            lane_add(router, l, CHANGE_COMMIT)->lsn = end;
+    }
+}
+
+/* ---- placing a row ---- */
+
+static const struct tuple *row_of(const struct row_change *row)
+{
+    return row->op == CHANGE_DELETE ? row->old_row : row->new_row;
+}
+
+/* Encodes the row's key twice: range columns for the holds, all key columns for the lane. */
+static bool encode_key(struct router *router, const struct row_change *row, struct error *err)
+{
+    const struct mapping *mapping = row->mapping;
+    const struct tuple *tuple = row_of(row);
+    buffer_clear(&router->key);
+    buffer_clear(&router->lane_key);
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        const struct value *value = &tuple->values[mapping->key[k].source];
+        buffer_append(&router->lane_key, &value->length, sizeof value->length);
+        buffer_append(&router->lane_key, value->bytes, value->length);
+        if (k < mapping->range_count && mapping->copy_mode == COPY_RANGES &&
+            !sortkey_append_text(&router->key, mapping->key[k].sort, value->bytes, value->length,
+                                 err))
+            return error_context(err, "key of %s", mapping->name);
+    }
+    return !buffer_failed(&router->lane_key) || error_set(err, ERROR_LIMIT, "a key is too long");
+}
+
+static unsigned lane_of(const struct router *router, const struct mapping *mapping, unsigned shard)
+{
+    unsigned per_shard = (unsigned)router->stream->config->lanes;
+    uint64_t seed = mapping->target->oid;
+    bool by_table = mapping->serial_lane || !mapping->has_key;
+    uint64_t hash = by_table ? seed
+                             : XXH3_64bits_withSeed(buffer_text(&router->lane_key),
+                                                    router->lane_key.length, seed);
+    return shard * per_shard + (unsigned)(hash % per_shard);
+}
+
+enum { EVERY_SHARD = -1 };
+
+/* The shard of a row, EVERY_SHARD for reference tables. */
+static bool shard_of(const struct router *router, const struct mapping *mapping,
+                     const struct tuple *tuple, int *shard, struct error *err)
+{
+    uint64_t hash = parthash_null();
+    *shard = EVERY_SHARD;
+    if (mapping->everywhere)
+        return true;
+    *shard = 0;
+    if (mapping->shard_item < 0 || router->stream->mappings->shards_count == 1)
+        return true;
+    const struct value *value = &tuple->values[mapping->shard_column];
+    if (value->kind == VALUE_TEXT &&
+        !parthash_text(mapping->shard_hash, value->bytes, value->length, &hash, err))
+        return error_context(err, "shard key of %s", mapping->name);
+    if (value->kind == VALUE_UNCHANGED)
+        return error_set(err, ERROR_CONFIG,
+                         "the shard key of %s is stored out of line and was not sent",
+                         mapping->name);
+    *shard = (int)parthash_shard(hash, router->stream->mappings->shards_count);
+    return true;
+}
+
+static bool place(struct router *router, const struct row_change *row, int shard, bool may_miss,
+                  struct error *err)
+{
+    if (!encode_key(router, row, err))
+        return false;
+    if (shard != EVERY_SHARD)
+        return lane_add_row(router, lane_of(router, row->mapping, (unsigned)shard), row, may_miss,
+                            err);
+    for (unsigned s = 0; s < router->stream->mappings->shards_count; s++) {
+        if (!lane_add_row(router, lane_of(router, row->mapping, s), row, may_miss, err))
+            return false;
+    }
+    return true;
+}
+
+static bool place_insert(struct router *router, const struct mapping *mapping,
+                         const struct tuple *new_row, struct error *err)
+{
+    int shard;
+    struct row_change row = {.mapping = mapping, .op = CHANGE_INSERT, .new_row = new_row};
+    return shard_of(router, mapping, new_row, &shard, err) &&
+           place(router, &row, shard, false, err);
+}
+
+static bool place_delete(struct router *router, const struct mapping *mapping,
+                         const struct tuple *old_row, int shard, bool may_miss, struct error *err)
+{
+    struct row_change row = {.mapping = mapping, .op = CHANGE_DELETE, .old_row = old_row};
+    return place(router, &row, shard, may_miss, err);
+}
+
+/* A delete whose shard key is not in the replica identity goes to all shards. */
+static bool route_delete(struct router *router, const struct mapping *mapping,
+                         const struct tuple *old_row, struct error *err)
+{
+    int shard;
+    bool unknown = !mapping->everywhere && !mapping->shard_key_in_identity &&
+                   router->stream->mappings->shards_count > 1;
+    if (unknown)
+        return place_delete(router, mapping, old_row, EVERY_SHARD, true, err);
+    return shard_of(router, mapping, old_row, &shard, err) &&
+           place_delete(router, mapping, old_row, shard, false, err);
+}
+
+static bool same_value(const struct value *a, const struct value *b)
+{
+    return a->kind == b->kind && a->length == b->length &&
+           (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0);
+}
+
+static bool same_key(const struct mapping *mapping, const struct tuple *a, const struct tuple *b)
+{
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        unsigned column = (unsigned)mapping->key[k].source;
+        if (!same_value(&a->values[column], &b->values[column]))
+            return false;
+    }
+    return mapping->has_key;
+}
+
+static bool route_update(struct router *router, const struct mapping *mapping,
+                         const struct tuple *old_row, const struct tuple *new_row,
+                         struct error *err)
+{
+    int new_shard, old_shard;
+    struct row_change row = {.mapping = mapping, .op = CHANGE_UPDATE, .new_row = new_row};
+    if (!shard_of(router, mapping, new_row, &new_shard, err))
+        return false;
+    if (old_row == NULL) /* the identity did not change */
+        return place(router, &row, new_shard, false, err);
+    old_shard = new_shard;
+    if (mapping->shard_key_in_identity && !shard_of(router, mapping, old_row, &old_shard, err))
+        return false;
+    if (old_shard == new_shard && same_key(mapping, old_row, new_row))
+        return place(router, &row, new_shard, false, err);
+    return place_delete(router, mapping, old_row, old_shard, false, err) &&
+           place_insert(router, mapping, new_row, err);
+}
+
+/* ---- from message to row ---- */
+
+/* The tuple's values in the order of the source's columns; columns not sent are null. */
+static struct tuple by_source_column(struct router *router, const struct stream_relation *relation,
+                                     const struct tuple *sent)
+{
+    const struct relation *source = relation->mappings[0]->source;
+    struct tuple tuple = {.count = source->columns_count};
+    tuple.values = arena_alloc(&router->scratch, tuple.count * sizeof *tuple.values);
+    for (unsigned c = 0; c < tuple.count; c++)
+        tuple.values[c] = (struct value){.kind = VALUE_NULL};
+    for (unsigned i = 0; i < sent->count && i < relation->columns_count; i++)
+        tuple.values[relation->columns[i]] = sent->values[i];
+    return tuple;
+}
+
+/* With REPLICA IDENTITY FULL an unchanged TOAST value stands in the old row. */
+static void fill_unchanged(struct tuple *new_row, const struct tuple *old_row)
+{
+    for (unsigned c = 0; c < new_row->count; c++) {
+        if (new_row->values[c].kind == VALUE_UNCHANGED)
+            new_row->values[c] = old_row->values[c];
+    }
+}
+
+/* With only the key sent, the old row's other columns are not null but unknown: keep the key. An
+ * unchanged key column that was TOASTed stands in the old key too. */
+static void fill_from_key(const struct mapping *mapping, struct tuple *new_row,
+                          const struct tuple *old_row)
+{
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        unsigned column = (unsigned)mapping->key[k].source;
+        if (new_row->values[column].kind == VALUE_UNCHANGED)
+            new_row->values[column] = old_row->values[column];
+    }
+}
+
+bool router_row(struct router *router, const struct stream_relation *relation,
+                const struct pgoutput_message *message, struct error *err)
+{
+    struct tuple old_row, new_row;
+    bool has_old = message->row.old_kind != OLD_NONE;
+    bool ok = true;
+    if (has_old)
+        old_row = by_source_column(router, relation, &message->row.old_tuple);
+    if (message->kind != PGOUTPUT_DELETE)
+        new_row = by_source_column(router, relation, &message->row.new_tuple);
+    if (message->kind == PGOUTPUT_UPDATE && message->row.old_kind == OLD_FULL)
+        fill_unchanged(&new_row, &old_row);
+    for (unsigned m = 0; ok && m < relation->mappings_count; m++) {
+        const struct mapping *mapping = relation->mappings[m];
+        if (message->kind == PGOUTPUT_UPDATE && has_old)
+            fill_from_key(mapping, &new_row, &old_row);
+        if (message->kind == PGOUTPUT_INSERT)
+            ok = place_insert(router, mapping, &new_row, err);
+        else if (message->kind == PGOUTPUT_UPDATE)
+            ok = route_update(router, mapping, has_old ? &old_row : NULL, &new_row, err);
+        else
+            ok = route_delete(router, mapping, &old_row, err);
+    }
+    arena_release(&router->scratch);
+    return ok;
+}
+
+/* ---- barriers ---- */
+
+static bool barrier_passed(struct router *router, const uint64_t *before)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        if (lane_barriers(router->stream->lanes[l]) == before[l])
+            return false;
+    }
+    return true;
+}
+
+bool router_barrier(struct router *router, struct error *err)
+{
+    unsigned count = router->stream->lanes_count;
+    uint64_t *before = arena_alloc(&router->scratch, count * sizeof *before);
+    for (unsigned l = 0; l < count; l++) {
+        before[l] = lane_barriers(router->stream->lanes[l]);
+        lane_add(router, l, CHANGE_BARRIER);
+    }
+    if (!router_flush(router, err))
+        return false;
+    while (!barrier_passed(router, before)) {
+        if (stop_wait(router->stream->stop, 1000))
+            return stop_error(err);
+        if (!router->wait(router->wait_context, err))
+            return false;
+    }
+    return true;
+}
+
+bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
+{
+    unsigned per_shard = (unsigned)router->stream->config->lanes;
+    for (unsigned s = 0; s < router->stream->mappings->shards_count; s++) {
+        unsigned lane = s * per_shard;
+        struct change *change = lane_add(router, lane, CHANGE_TRUNCATE);
+        change->mapping = mapping;
+        change->ordinal = ++router->lanes[lane].ordinal;
+    }
+    return router_barrier(router, err);
+}

@@ -1,0 +1,49 @@
+/*
+ * The router: which shard and which lane a row's change belongs to, and the batches it goes into.
+ *
+ * An update that moves the row to another key or another shard is a delete and an insert, each with
+ * the key it has there (step 3). Without a key every update is. The lane is chosen by hash(table,
+ * key), or by hash(table) where a unique or exclusion constraint besides the key makes the order
+ * between rows matter. Belongs to the receiver's thread.
+ */
+#ifndef STREAM_ROUTER_H
+#define STREAM_ROUTER_H
+
+#include "stream/lane.h"
+#include "stream/relations.h"
+
+struct router {
+    struct stream *stream;
+    struct router_lane *lanes; /* the batch being filled for each lane */
+    struct arena scratch;      /* of one change */
+    struct buffer key;         /* encoded key under construction */
+    struct buffer lane_key;
+    /* of the transaction being routed */
+    uint32_t xid;
+    lsn_t lsn;
+    int64_t commit_time;
+    bool (*wait)(void *context, struct error *err); /* called while a queue is full */
+    void *wait_context;
+    size_t buffered; /* bytes in unflushed batches */
+};
+
+void router_init(struct router *router, struct stream *stream);
+void router_release(struct router *router);
+
+void router_begin(struct router *router, const struct pgoutput_message *message);
+bool router_row(struct router *router, const struct stream_relation *relation,
+                const struct pgoutput_message *message, struct error *err) MUST_CHECK;
+/* Every lane that got a change of this transaction is told its end. */
+void router_commit(struct router *router, lsn_t end);
+
+/* Pushes every batch onto its lane's queue; with the source transactions that are complete. */
+bool router_flush(struct router *router, struct error *err) MUST_CHECK;
+
+/* Makes everything routed so far durable on all lanes, even inside a transaction; waits for it. */
+bool router_barrier(struct router *router, struct error *err) MUST_CHECK;
+
+/* At a barrier: empties the target table on every shard. */
+bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
+    MUST_CHECK;
+
+#endif
