@@ -1,0 +1,588 @@
+#include "mapping/config.h"
+
+#include <errno.h>
+#include <libfyaml.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include "util/buffer.h"
+
+enum { FILE_MAX = 1 << 20 };
+
+struct reader {
+    const char *path;
+    const char *bytes; /* the file */
+    struct arena *arena;
+    struct config *config;
+    struct error *err;
+};
+
+/* ---- settings that are single values ---- */
+
+enum setting_kind { SETTING_INT, SETTING_INT64, SETTING_BYTES, SETTING_NAME };
+
+struct setting {
+    const char *name;
+    enum setting_kind kind;
+    size_t offset; /* in struct config */
+    int64_t least, most;
+    int64_t preset;
+    const char *preset_name;
+};
+
+#define KIB(n) ((int64_t)(n) << 10)
+#define MIB(n) ((int64_t)(n) << 20)
+#define GIB(n) ((int64_t)(n) << 30)
+#define AT(field) offsetof(struct config, field)
+
+/* The one table of names, ranges and presets. docs/reference.md says what each of them does. */
+static const struct setting settings[] = {
+    {"copy_workers", SETTING_INT, AT(copy_workers), 1, 64, 2, NULL},
+    {"lanes", SETTING_INT, AT(lanes), 1, 64, 2, NULL},
+    {"source_connections_max", SETTING_INT, AT(source_connections_max), 3, 1000, 8, NULL},
+    {"source_rate_max", SETTING_BYTES, AT(source_rate_max), 0, INT64_MAX, 0, NULL},
+    {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
+    {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
+    {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
+    {"index_workers", SETTING_INT, AT(index_workers), 1, 64, 1, NULL},
+    {"slot", SETTING_NAME, AT(slot), 0, 0, 0, "pgportage"},
+    {"publication", SETTING_NAME, AT(publication), 0, 0, 0, "pgportage"},
+};
+
+enum { SETTINGS = sizeof settings / sizeof settings[0] };
+
+/* ---- nodes and their places ---- */
+
+struct place {
+    int line, column;
+};
+
+static struct place node_place(struct fy_node *node)
+{
+    struct place place = {1, 1};
+    struct fy_token *token = fy_node_get_scalar_token(node);
+    if (token == NULL && fy_node_is_mapping(node)) {
+        void *at = NULL;
+        struct fy_node_pair *first = fy_node_mapping_iterate(node, &at);
+        return first != NULL ? node_place(fy_node_pair_key(first)) : place;
+    }
+    if (token == NULL && fy_node_is_sequence(node)) {
+        void *at = NULL;
+        struct fy_node *first = fy_node_sequence_iterate(node, &at);
+        return first != NULL ? node_place(first) : place;
+    }
+    const struct fy_mark *mark = token != NULL ? fy_token_start_mark(token) : NULL;
+    if (mark != NULL)
+        place = (struct place){mark->line + 1, mark->column + 1};
+    return place;
+}
+
+static bool refuse(const struct reader *reader, struct fy_node *node, const char *hint,
+                   const char *format, ...) PRINTF_LIKE(4, 5);
+
+static bool refuse(const struct reader *reader, struct fy_node *node, const char *hint,
+                   const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    struct place place = node_place(node);
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    error_set(reader->err, ERROR_CONFIG, "%s:%d:%d: %s", reader->path, place.line, place.column,
+              text);
+    return hint == NULL ? false : error_hint(reader->err, "%s", hint);
+}
+
+/* Nodes are taken apart by name; a key that nobody knows is an error that lists those known. */
+static bool refuse_key(const struct reader *reader, struct fy_node *key, const char *where,
+                       const char *known)
+{
+    return refuse(reader, key, known, "unknown key \"%s\" %s", fy_node_get_scalar0(key), where);
+}
+
+static int block_indentation(const struct reader *reader, struct fy_node *node)
+{
+    const struct fy_mark *mark = fy_token_start_mark(fy_node_get_scalar_token(node));
+    return mark != NULL ? (int)strspn(reader->bytes + mark->input_pos, " ") : 0;
+}
+
+static bool is_null(struct fy_node *node)
+{
+    return node == NULL || fy_node_is_null(node);
+}
+
+static bool read_text(const struct reader *reader, struct fy_node *node, const char *name,
+                      struct config_text *text)
+{
+    size_t length;
+    const char *bytes = fy_node_is_scalar(node) ? fy_node_get_scalar(node, &length) : NULL;
+    if (bytes == NULL || is_null(node))
+        return refuse(reader, node, NULL, "\"%s\" must be a text", name);
+    enum fy_node_style style = fy_node_get_style(node);
+    struct place place = node_place(node);
+    *text = (struct config_text){
+        .text = arena_strndup(reader->arena, bytes, length),
+        .line = place.line,
+        .column = place.column,
+        .block = style == FYNS_LITERAL || style == FYNS_FOLDED,
+    };
+    if (text->block) /* libfyaml gives the start of its first line */
+        text->column += block_indentation(reader, node);
+    else if (style == FYNS_SINGLE_QUOTED || style == FYNS_DOUBLE_QUOTED)
+        text->column++;
+    if (text->text[strspn(text->text, " \t\n")] == '\0')
+        return refuse(reader, node, NULL, "\"%s\" is empty", name);
+    return true;
+}
+
+/* ---- numbers and sizes ---- */
+
+static bool parse_unit(const char *text, int64_t *factor)
+{
+    static const struct {
+        const char *name;
+        int64_t factor;
+    } units[] = {
+        {"", 1},          {"B", 1},          {"kB", 1000},       {"KiB", KIB(1)},
+        {"MB", 1000000},  {"MiB", MIB(1)},   {"GB", 1000000000}, {"GiB", GIB(1)},
+    };
+    for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
+        if (strcmp(text, units[u].name) == 0) {
+            *factor = units[u].factor;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_number(const char *text, bool is_size, int64_t *value)
+{
+    char *end;
+    int64_t factor;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (errno != 0 || end == text)
+        return false;
+    while (*end == ' ' || *end == '\n')
+        end++;
+    if (!parse_unit(end, &factor) || (!is_size && *end != '\0'))
+        return false;
+    return !__builtin_mul_overflow((int64_t)number, factor, value);
+}
+
+/* What a slot may be called is what the server allows. */
+static bool is_slot_name(const char *text)
+{
+    size_t length = strlen(text);
+    return length > 0 && length < 64 &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_") == length;
+}
+
+static bool read_setting(const struct reader *reader, struct fy_node *node,
+                         const struct setting *setting)
+{
+    struct config_text text;
+    int64_t value;
+    void *field = (char *)reader->config + setting->offset;
+    if (!read_text(reader, node, setting->name, &text))
+        return false;
+    if (setting->kind == SETTING_NAME) {
+        *(const char **)field = text.text;
+        return is_slot_name(text.text) ||
+               refuse(reader, node, "Use lower-case letters, digits and _, at most 63 of them.",
+                      "\"%s\" cannot be %s", setting->name, text.text);
+    }
+    if (!parse_number(text.text, setting->kind == SETTING_BYTES, &value))
+        return refuse(reader, node,
+                      setting->kind == SETTING_BYTES ? "Write a number, with kB, MB, GB, KiB, MiB"
+                                                       " or GiB behind it if you like."
+                                                     : NULL,
+                      "\"%s\" must be a number, not \"%s\"", setting->name, text.text);
+    if (value < setting->least || value > setting->most)
+        return refuse(reader, node, NULL, "\"%s\" must be between %lld and %lld, not %lld",
+                      setting->name, (long long)setting->least, (long long)setting->most,
+                      (long long)value);
+    if (setting->kind == SETTING_INT)
+        *(int *)field = (int)value;
+    else
+        *(int64_t *)field = value;
+    return true;
+}
+
+static void preset_settings(struct config *config)
+{
+    for (size_t s = 0; s < SETTINGS; s++) {
+        void *field = (char *)config + settings[s].offset;
+        if (settings[s].kind == SETTING_NAME)
+            *(const char **)field = settings[s].preset_name;
+        else if (settings[s].kind == SETTING_INT)
+            *(int *)field = (int)settings[s].preset;
+        else
+            *(int64_t *)field = settings[s].preset;
+    }
+}
+
+static const struct setting *find_setting(const char *name)
+{
+    for (size_t s = 0; s < SETTINGS; s++) {
+        if (strcmp(settings[s].name, name) == 0)
+            return &settings[s];
+    }
+    return NULL;
+}
+
+/* ---- lists of texts ---- */
+
+/* One text, or a list of them. */
+static bool read_texts(const struct reader *reader, struct fy_node *node, const char *name,
+                       struct config_text **texts, unsigned *count)
+{
+    void *at = NULL;
+    struct fy_node *item;
+    if (!fy_node_is_sequence(node)) {
+        *count = 1;
+        *texts = arena_zalloc(reader->arena, sizeof **texts);
+        return read_text(reader, node, name, *texts);
+    }
+    *texts = arena_zalloc(reader->arena,
+                          ((size_t)fy_node_sequence_item_count(node) + 1) * sizeof **texts);
+    for (*count = 0; (item = fy_node_sequence_iterate(node, &at)) != NULL; (*count)++) {
+        if (!read_text(reader, item, name, &(*texts)[*count]))
+            return false;
+    }
+    return *count > 0 || refuse(reader, node, NULL, "\"%s\" is empty", name);
+}
+
+/* ---- one mapping ---- */
+
+static bool read_inverse(const struct reader *reader, struct fy_node *node,
+                         struct config_mapping *mapping)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, node, "inverse: {source_column: \"expression over the target\"}",
+                      "\"inverse\" must be a mapping");
+    mapping->inverse = arena_zalloc(
+        reader->arena, (size_t)fy_node_mapping_item_count(node) * sizeof *mapping->inverse);
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        struct config_inverse *inverse = &mapping->inverse[mapping->inverse_count++];
+        if (!read_text(reader, fy_node_pair_key(pair), "inverse", &inverse->column) ||
+            !read_text(reader, fy_node_pair_value(pair), inverse->column.text, &inverse->expr))
+            return false;
+    }
+    return true;
+}
+
+static bool read_partition_by(const struct reader *reader, struct fy_node *node,
+                              struct config_mapping *mapping)
+{
+    static const char shape[] = "partition_by: {column: created_at, every: 1 month}";
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, node, shape, "\"partition_by\" must be a mapping");
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        const char *key = fy_node_get_scalar0(fy_node_pair_key(pair));
+        struct config_text *text = NULL;
+        if (strcmp(key, "column") == 0)
+            text = &mapping->partition_column;
+        else if (strcmp(key, "every") == 0)
+            text = &mapping->partition_every;
+        else
+            return refuse_key(reader, fy_node_pair_key(pair), "in partition_by", shape);
+        if (!read_text(reader, fy_node_pair_value(pair), key, text))
+            return false;
+    }
+    if (mapping->partition_column.text == NULL || mapping->partition_every.text == NULL)
+        return refuse(reader, node, shape, "\"partition_by\" needs a column and its step");
+    return true;
+}
+
+static bool read_word(const struct reader *reader, struct fy_node *node, const char *name,
+                      const char *yes, const char *no, bool *value)
+{
+    struct config_text text;
+    char hint[128];
+    if (!read_text(reader, node, name, &text))
+        return false;
+    *value = strcmp(text.text, yes) == 0;
+    if (*value || (no != NULL && strcmp(text.text, no) == 0))
+        return true;
+    snprintf(hint, sizeof hint, "%s: %s%s%s", name, yes, no != NULL ? ", or " : "",
+             no != NULL ? no : "");
+    return refuse(reader, node, hint, "\"%s\" cannot be \"%s\"", name, text.text);
+}
+
+static bool read_mapping_key(const struct reader *reader, struct fy_node *key,
+                             struct fy_node *value, struct config_mapping *mapping)
+{
+    const char *name = fy_node_get_scalar0(key);
+    if (strcmp(name, "from") == 0)
+        return read_text(reader, value, name, &mapping->from);
+    if (strcmp(name, "select") == 0)
+        return read_text(reader, value, name, &mapping->select);
+    if (strcmp(name, "where") == 0)
+        return read_text(reader, value, name, &mapping->where);
+    if (strcmp(name, "shard_by") == 0)
+        return read_text(reader, value, name, &mapping->shard_by);
+    if (strcmp(name, "shard_key") == 0)
+        return read_word(reader, value, name, "immutable", NULL, &mapping->shard_key_immutable);
+    if (strcmp(name, "partition_by") == 0)
+        return read_partition_by(reader, value, mapping);
+    if (strcmp(name, "inverse") == 0)
+        return read_inverse(reader, value, mapping);
+    if (strcmp(name, "lag_by") == 0)
+        return read_text(reader, value, name, &mapping->lag_by);
+    if (strcmp(name, "on_error") == 0)
+        return read_word(reader, value, name, "park", "stop", &mapping->park_errors);
+    return refuse_key(reader, key, "in a table's mapping",
+                      "Known are: from, select, where, shard_by, shard_key, partition_by, inverse,"
+                      " lag_by, on_error.");
+}
+
+static bool read_mapping(const struct reader *reader, struct fy_node *node,
+                         struct config_mapping *mapping)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (fy_node_is_scalar(node) && !is_null(node) &&
+        strcmp(fy_node_get_scalar0(node), "identical") == 0) {
+        mapping->identical = true;
+        return true;
+    }
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, node, "Write: identical, or a mapping with from, select, …",
+                      "table \"%s\" is neither \"identical\" nor a mapping",
+                      mapping->target.text);
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        if (!read_mapping_key(reader, fy_node_pair_key(pair), fy_node_pair_value(pair), mapping))
+            return false;
+    }
+    mapping->identical = mapping->select.text == NULL;
+    if (mapping->is_pattern && (mapping->select.text != NULL || mapping->from.text != NULL))
+        return refuse(reader, node, "Name the table.",
+                      "the pattern \"%s\" cannot have a select or a from", mapping->target.text);
+    return true;
+}
+
+/* A table's entry: one mapping, or a list of them that feed the same target. */
+static bool read_table(const struct reader *reader, struct fy_node *key, struct fy_node *value)
+{
+    struct config *config = reader->config;
+    struct config_mapping start = {0};
+    void *at = NULL;
+    struct fy_node *item;
+    if (!read_text(reader, key, "tables", &start.target))
+        return false;
+    start.is_pattern = strchr(start.target.text, '*') != NULL;
+    if (!fy_node_is_sequence(value)) {
+        config->mappings[config->mappings_count] = start;
+        return read_mapping(reader, value, &config->mappings[config->mappings_count++]);
+    }
+    while ((item = fy_node_sequence_iterate(value, &at)) != NULL) {
+        struct config_mapping *mapping = &config->mappings[config->mappings_count++];
+        *mapping = start;
+        if (!read_mapping(reader, item, mapping))
+            return false;
+        if (mapping->from.text == NULL)
+            return refuse(reader, item, NULL, "each part of the merge \"%s\" needs a from",
+                          start.target.text);
+    }
+    return true;
+}
+
+static bool read_tables(const struct reader *reader, struct fy_node *node)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    size_t room = 0;
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, node, "tables: {\"public.*\": identical}",
+                      "\"tables\" must be a mapping from target tables");
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        struct fy_node *value = fy_node_pair_value(pair);
+        room += fy_node_is_sequence(value) ? (size_t)fy_node_sequence_item_count(value) : 1;
+    }
+    reader->config->mappings = arena_zalloc(reader->arena, (room + 1) * sizeof(struct config_mapping));
+    at = NULL;
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        if (!read_table(reader, fy_node_pair_key(pair), fy_node_pair_value(pair)))
+            return false;
+    }
+    return reader->config->mappings_count > 0 ||
+           refuse(reader, node, NULL, "\"tables\" is empty");
+}
+
+/* ---- the file ---- */
+
+/* A path in the file is relative to the file. */
+static const char *resolve(const struct reader *reader, const char *path)
+{
+    const char *slash = strrchr(reader->path, '/');
+    if (path[0] == '/' || slash == NULL)
+        return path;
+    return arena_printf(reader->arena, "%.*s/%s", (int)(slash - reader->path), reader->path, path);
+}
+
+static bool read_target(const struct reader *reader, struct fy_node *node)
+{
+    static const char shape[] = "target: {shards: [\"connection string\", …], schema: target.sql}";
+    struct config *config = reader->config;
+    struct config_text schema;
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, node, shape, "\"target\" must be a mapping");
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
+        const char *name = fy_node_get_scalar0(key);
+        if (strcmp(name, "shards") == 0) {
+            if (!read_texts(reader, value, name, &config->shards, &config->shards_count))
+                return false;
+        } else if (strcmp(name, "schema") == 0) {
+            if (!read_text(reader, value, name, &schema))
+                return false;
+            config->schema_file = resolve(reader, schema.text);
+        } else {
+            return refuse_key(reader, key, "in target", shape);
+        }
+    }
+    if (config->shards_count == 0)
+        return refuse(reader, node, shape, "\"target\" has no shards");
+    return config->shards_count <= 64 ||
+           refuse(reader, node, NULL, "\"target\" has %u shards; 64 are possible",
+                  config->shards_count);
+}
+
+static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
+{
+    struct config *config = reader->config;
+    const char *name = fy_node_get_scalar0(key);
+    const struct setting *setting = name != NULL ? find_setting(name) : NULL;
+    if (name == NULL)
+        return refuse(reader, key, NULL, "a key must be a text");
+    if (strcmp(name, "source") == 0)
+        return read_text(reader, value, name, &config->source);
+    if (strcmp(name, "target") == 0)
+        return read_target(reader, value);
+    if (strcmp(name, "shard_by") == 0)
+        return read_texts(reader, value, name, &config->shard_by, &config->shard_by_count);
+    if (strcmp(name, "tables") == 0)
+        return read_tables(reader, value);
+    if (setting != NULL)
+        return read_setting(reader, value, setting);
+    return refuse_key(reader, key, "at the top level",
+                      "Known are: source, target, shard_by, tables, copy_workers, lanes,"
+                      " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max,"
+                      " chunk_ms, index_workers, slot, publication.");
+}
+
+static bool read_root(const struct reader *reader, struct fy_node *root)
+{
+    static const struct {
+        const char *name, *hint;
+    } needed[] = {
+        {"source", "source: \"host=… dbname=… user=…\""},
+        {"target", "target: {shards: [\"host=… dbname=… user=…\"], schema: target.sql}"},
+        {"tables", "tables: {\"public.*\": identical}"},
+    };
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (root == NULL || !fy_node_is_mapping(root))
+        return error_set(reader->err, ERROR_CONFIG, "%s:1:1: the file holds no mapping",
+                         reader->path);
+    while ((pair = fy_node_mapping_iterate(root, &at)) != NULL) {
+        if (!read_key(reader, fy_node_pair_key(pair), fy_node_pair_value(pair)))
+            return false;
+    }
+    for (size_t n = 0; n < sizeof needed / sizeof needed[0]; n++) {
+        if (fy_node_mapping_lookup_by_string(root, needed[n].name, FY_NT) == NULL)
+            return refuse(reader, root, needed[n].hint, "\"%s\" is missing", needed[n].name);
+    }
+    return true;
+}
+
+static bool syntax_error(const struct reader *reader, struct fy_diag *diag)
+{
+    void *at = NULL;
+    const struct fy_diag_error *first = fy_diag_errors_iterate(diag, &at);
+    if (first == NULL)
+        return error_set(reader->err, ERROR_CONFIG, "%s: cannot be read as YAML", reader->path);
+    return error_set(reader->err, ERROR_CONFIG, "%s:%d:%d: %s", reader->path, first->line,
+                     first->column, first->msg);
+}
+
+/* libfyaml's own messages are collected, not printed. */
+static struct fy_diag *quiet_diag(void)
+{
+    struct fy_diag_cfg cfg;
+    fy_diag_cfg_default(&cfg);
+    cfg.fp = NULL;
+    struct fy_diag *diag = fy_diag_create(&cfg);
+    CHECK(diag != NULL);
+    fy_diag_set_collect_errors(diag, true);
+    return diag;
+}
+
+/* The whole file, NUL-terminated. */
+static bool read_file(const char *path, struct buffer *bytes, struct error *err)
+{
+    char block[4096];
+    size_t got;
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        error_set(err, ERROR_CONFIG, "cannot open \"%s\": %s", path, strerror(errno));
+        return error_hint(err, "Name the file with --config, or let \"pgportage init\" write one.");
+    }
+    while ((got = fread(block, 1, sizeof block, file)) > 0)
+        buffer_append(bytes, block, got);
+    bool bad = ferror(file) != 0;
+    fclose(file);
+    if (bad)
+        return error_set(err, ERROR_CONFIG, "cannot read \"%s\": %s", path, strerror(errno));
+    return !buffer_failed(bytes) ||
+           error_set(err, ERROR_CONFIG, "\"%s\" is larger than %d bytes", path, FILE_MAX);
+}
+
+static bool read_yaml(struct reader *reader, const struct buffer *bytes)
+{
+    struct fy_diag *diag = quiet_diag();
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
+    reader->bytes = buffer_text(bytes);
+    struct fy_document *document =
+        fy_document_build_from_string(&cfg, reader->bytes, bytes->length);
+    bool ok = document != NULL ? read_root(reader, fy_document_root(document))
+                               : syntax_error(reader, diag);
+    fy_document_destroy(document);
+    fy_diag_destroy(diag);
+    return ok;
+}
+
+bool config_read(const char *path, struct arena *arena, struct config *config, struct error *err)
+{
+    struct reader reader = {.path = path, .arena = arena, .config = config, .err = err};
+    struct buffer bytes;
+    *config = (struct config){.path = arena_strdup(arena, path)};
+    preset_settings(config);
+    buffer_init(&bytes, FILE_MAX);
+    bool ok = read_file(path, &bytes, err) && read_yaml(&reader, &bytes);
+    buffer_release(&bytes);
+    return ok;
+}
+
+void config_place(const struct config_text *text, size_t offset, int *line, int *column)
+{
+    int lines = 0;
+    size_t start = 0;
+    for (size_t at = 0; at < offset && text->text[at] != '\0'; at++) {
+        if (text->text[at] == '\n') {
+            lines++;
+            start = at + 1;
+        }
+    }
+    *line = text->line + lines;
+    *column = (int)(offset - start) + (lines == 0 || text->block ? text->column : 1);
+}
