@@ -2,8 +2,8 @@
  * A select list, taken apart with libpg_query: which source columns each item uses, what it is
  * (plain column, cast, arithmetic with a constant, constant, other), what is refused (subqueries,
  * aggregates, window and set-returning functions, parameters, *), and the inverse where it can be
- * derived. Purely syntactic: the servers type it (bind.h); volatility of functions is asked of the
- * server by name (select_functions).
+ * derived. Purely syntactic: the servers type it (bind.h), and are asked what the functions are that it
+ * calls.
  *
  * Expression texts are slices of what the user wrote, so that both servers see the user's own words.
  */
@@ -45,14 +45,26 @@ struct select_item {
     enum select_kind kind;
     int column;              /* the one source column used, -1 if none or several */
     struct column_set uses;
-    const char *cast_type;   /* SELECT_CAST: the type as written */
+    const char *cast_type;   /* SELECT_CAST: the type's name, without schema and length */
     const char *inverse;     /* SQL over target columns giving `column` back; NULL if not derivable */
     int line, place;         /* in the file: line and column */
+};
+
+/* A function that is called, and where. */
+struct select_call {
+    const char *name; /* without schema */
+    int line, place;
+};
+
+struct select_calls {
+    unsigned count;
+    struct select_call *items;
 };
 
 struct select_list {
     unsigned count;
     struct select_item *items;
+    struct select_calls calls;
 };
 
 /* Errors name file:line:column and what to write instead. */
@@ -63,6 +75,7 @@ bool select_parse(const struct config *config, const struct config_text *text,
 /* A condition (where): checks it alike, and gives its columns. */
 bool select_parse_condition(const struct config *config, const struct config_text *text,
                             const struct relation *source, struct arena *arena,
-                            struct column_set *uses, struct error *err) MUST_CHECK;
+                            struct column_set *uses, struct select_calls *calls,
+                            struct error *err) MUST_CHECK;
 
 #endif
