@@ -1,35 +1,17 @@
 /*
  * Binds the configuration to the two catalogs, giving the mapping model, or the list of everything
- * that is wrong with it. Findings are collected, not thrown one by one: `plan` shows all of them.
+ * that is wrong with it.
  *
- * bind_check_types() then asks both servers to prepare the statements, so that they type them.
+ *   names.h       table names and patterns, as written
+ *   bind_table.c  one mapping: columns, key, placement, copy mode
+ *   bind.c        all of them: patterns, merges, what is left over, shards that differ
+ *   bind_servers  what only servers can tell: types, functions, values over sample rows
  */
 #ifndef MAPPING_BIND_H
 #define MAPPING_BIND_H
 
+#include "mapping/findings.h"
 #include "mapping/mapping.h"
-
-enum severity { SEVERITY_NOTE, SEVERITY_WARNING, SEVERITY_REFUSE };
-
-struct finding {
-    enum severity severity;
-    const char *code;   /* stable, for scripts: "unknown-column", "volatile-expression", … */
-    const char *object; /* table, column, role, server, … */
-    const char *reason;
-    const char *fix;    /* SQL, or what to write instead; NULL if none */
-    int line, column;   /* in portage.yaml; 0 if it does not stand there */
-};
-
-struct findings {
-    struct arena *arena;
-    unsigned count;
-    unsigned capacity;
-    unsigned refused; /* how many have SEVERITY_REFUSE */
-    struct finding *items;
-};
-
-void findings_init(struct findings *findings, struct arena *arena);
-void findings_add(struct findings *findings, const struct finding *finding); /* texts are copied */
 
 /* Fails only when it could not look; what is wrong with the mapping goes to `findings`. When
  * findings->refused > 0 the set must not be used. `targets` are the catalogs of all shards. */
@@ -38,11 +20,17 @@ bool bind_mappings(const struct config *config, const struct catalog *source,
                    struct mapping_set *set, struct findings *findings, struct error *err)
     MUST_CHECK;
 
-/* Volatility of functions, types of expressions (does each give the target column's type by an
- * assignment cast?), and both servers' answers over sample rows (D18): source and target must give
- * the same text for each expression over nulls, extremes and a sample of real rows. */
-bool bind_check_servers(const struct mapping_set *set, PGconn *source, PGconn *const *targets,
+/* Which functions the expressions call, and whether each expression gives the target column's type
+ * by an assignment cast: both servers prepare the statements. On both sides in a transaction, which
+ * may be open: a failed statement leaves it as it was. `target` is one shard, with its tables. */
+bool bind_check_servers(const struct mapping_set *set, PGconn *source, PGconn *target,
                         struct arena *arena, struct findings *findings, struct error *err)
     MUST_CHECK;
+
+/* For bind.c: one mapping. False when it is refused; the reasons are in `findings`. */
+bool bind_table(const struct config *config, unsigned shards_count,
+                const struct config_mapping *from, const struct relation *source,
+                const struct relation *target, bool merged, struct arena *arena,
+                struct mapping *mapping, struct findings *findings);
 
 #endif

@@ -46,6 +46,7 @@ struct mapping {
     struct mapping_item *items; /* in the order of the select list */
     const char *where;          /* NULL if all rows move */
     struct column_set where_uses;
+    struct select_calls calls, where_calls; /* functions: the servers say what they are */
 
     bool has_key;            /* false: no unique key; rows are told apart by all columns (FULL) */
     unsigned key_count;

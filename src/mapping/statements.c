@@ -123,20 +123,14 @@ static void put_interval(struct buffer *sql, const struct mapping *mapping,
  */
 static void put_copy_item(struct buffer *sql, const struct mapping_item *item)
 {
-    if (item->jsonb_from_text)
-        buffer_printf(sql, "(%s)::text", item->select->expr);
-    else if (item->target->builtin)
+    if (item->target->builtin)
         buffer_printf(sql, "(%s)::%s", item->select->expr, item->target->base_type);
     else
         buffer_puts(sql, item->select->expr);
 }
 
-const char *statement_copy_out(const struct mapping *mapping, struct key_interval interval,
-                               struct arena *arena)
+static void put_copy_items(struct buffer *sql, const struct mapping *mapping)
 {
-    struct builder *builder = builder_new(mapping);
-    struct buffer *sql = &builder->sql;
-    buffer_puts(sql, "COPY (SELECT ");
     for (unsigned i = 0; i < mapping->items_count; i++) {
         const struct mapping_item *item = &mapping->items[i];
         buffer_puts(sql, i > 0 ? ", " : "");
@@ -145,6 +139,15 @@ const char *statement_copy_out(const struct mapping *mapping, struct key_interva
         else
             put_copy_item(sql, item);
     }
+}
+
+const char *statement_copy_out(const struct mapping *mapping, struct key_interval interval,
+                               struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "COPY (SELECT ");
+    put_copy_items(sql, mapping);
     buffer_puts(sql, " FROM ");
     put_source(sql, mapping->source);
     put_interval(sql, mapping, interval, mapping->where);
@@ -510,4 +513,50 @@ const char *statement_read_back(const struct mapping *mapping, const struct colu
         buffer_printf(sql, " = $%u::%s", k + 1, key->type);
     }
     return builder_finish(builder, arena, NULL);
+}
+
+/* ---- what is asked before the start ---- */
+
+/* (<expr>)::text, … as the copy and the stream would store them. */
+static void put_sample_items(struct buffer *sql, const struct mapping *mapping)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        buffer_puts(sql, i > 0 ? ", (" : "(");
+        put_copy_item(sql, &mapping->items[i]);
+        buffer_puts(sql, ")::text");
+    }
+}
+
+const char *statement_sample_source(const struct mapping *mapping, int limit, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    struct column_set uses = row_uses(mapping);
+    const struct relation *source = mapping->source;
+    buffer_puts(sql, "SELECT ");
+    put_sample_items(sql, mapping);
+    for (unsigned c = 0; c < source->columns_count; c++) {
+        if (!column_set_has(&uses, c))
+            continue;
+        buffer_puts(sql, ", ");
+        quote_ident(sql, source->columns[c].name);
+        buffer_puts(sql, "::text");
+    }
+    buffer_puts(sql, " FROM ");
+    put_source(sql, source);
+    put_interval(sql, mapping, (struct key_interval){NULL, NULL}, mapping->where);
+    buffer_printf(sql, " LIMIT %d", limit);
+    return builder_finish(builder, arena, NULL);
+}
+
+void statement_sample_target(const struct mapping *mapping, struct arena *arena,
+                             struct statement *statement)
+{
+    struct builder *builder = builder_new(mapping);
+    struct column_set uses = row_uses(mapping);
+    buffer_puts(&builder->sql, "SELECT ");
+    put_sample_items(&builder->sql, mapping);
+    buffer_puts(&builder->sql, " FROM ");
+    put_row(builder, &uses, PARAM_NEW);
+    builder_finish(builder, arena, statement);
 }
