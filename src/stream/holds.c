@@ -425,6 +425,23 @@ bool holds_begin(struct holds *holds, const struct mapping *mapping, const struc
     return true;
 }
 
+static void wake_stalled(struct holds *holds)
+{
+    pthread_mutex_lock(&holds->lock);
+    pthread_cond_broadcast(&holds->ended);
+    pthread_mutex_unlock(&holds->lock);
+}
+
+void holds_cancel(struct holds *holds, const struct mapping *mapping, int range)
+{
+    struct table *table = table_of(holds, mapping);
+    pthread_mutex_lock(&table->lock);
+    for (unsigned s = 0; s < holds->set->shards_count; s++)
+        table_range(table, range)->cursors[s].on_hold = false;
+    pthread_mutex_unlock(&table->lock);
+    wake_stalled(holds);
+}
+
 bool holds_commit(struct holds *holds, unsigned shard, const struct chunk_row *row, bool done,
                   struct error *err)
 {
@@ -440,9 +457,7 @@ bool holds_commit(struct holds *holds, unsigned shard, const struct chunk_row *r
     cursor->on_hold = false;
     table_update_steady(table, shard);
     pthread_mutex_unlock(&table->lock);
-    pthread_mutex_lock(&holds->lock);
-    pthread_cond_broadcast(&holds->ended);
-    pthread_mutex_unlock(&holds->lock);
+    wake_stalled(holds);
     return true;
 }
 

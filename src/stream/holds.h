@@ -86,6 +86,8 @@ bool holds_steady(struct holds *holds, const struct mapping *mapping);
  * False when the table was reset since `pending` was asked for: plan again. */
 bool holds_begin(struct holds *holds, const struct mapping *mapping, const struct pending *pending,
                  const struct key *upper, lsn_t h) MUST_CHECK;
+/* The chunk is not made after all: nothing is on hold any more, everything is as before. */
+void holds_cancel(struct holds *holds, const struct mapping *mapping, int range);
 /* Steps 6 and 7, after the shard's commit: the cursor moves, the snapshot is kept, the hold ends. */
 bool holds_commit(struct holds *holds, unsigned shard, const struct chunk_row *chunk, bool done,
                   struct error *err) MUST_CHECK;

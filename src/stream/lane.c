@@ -13,7 +13,7 @@
 enum {
     TRANSACTION_CHANGES_MAX = 5000, /* of one target transaction, when it can end */
     TRANSACTION_US_MAX = 100 * 1000,
-    IDLE_WAIT_US = 50 * 1000,
+    IDLE_WAIT_US = 10 * 1000, /* how soon an idle lane follows the receiver's position */
     STALL_WAIT_US = 100 * 1000,
     PROGRESS_EVERY_US = 1000 * 1000, /* how often an idle lane writes its progress */
 };
@@ -380,34 +380,59 @@ static bool lane_apply_truncate(struct lane *lane, struct change *change, struct
     return lane_apply(lane, change, err) && lane_reset_table(lane, change->mapping, err);
 }
 
-/* Step 5: a change on hold stalls the whole lane. What is complete is made durable meanwhile. */
-static bool lane_stall(struct lane *lane, struct error *err)
+/* All that committed before `lsn` has been judged: the copier may be waiting for that (step 5). */
+static void lane_reach(struct lane *lane, lsn_t lsn)
+{
+    if (lsn > lane_reached(lane))
+        atomic_store(&lane->reached, lsn);
+}
+
+/*
+ * Step 5: a change on hold stalls the whole lane. What is complete is made durable meanwhile, up to
+ * the transaction that stalls: a source that waits for our confirmation would stand still otherwise.
+ */
+static bool lane_stall(struct lane *lane, const struct change *change, struct error *err)
 {
     if (stop_requested(lane->stream->stop))
         return stop_error(err);
-    if (lane->open && !lane->inside && !lane_commit(lane, err))
-        return false;
+    if (!lane->inside) {
+        if (change->lsn > lane->open_end)
+            lane->open_end = change->lsn;
+        if (!lane->open && lane->open_end > lane_progress(lane) && !lane_begin(lane, err))
+            return false;
+        if (lane->open && !lane_commit(lane, err))
+            return false;
+    }
     holds_wait(lane->stream->holds, STALL_WAIT_US);
     return true;
+}
+
+static void lane_enter(struct lane *lane, const struct change *change)
+{
+    lane->inside = true;
+    lane->last_lsn = change->lsn;
+    lane->last_ordinal = change->ordinal;
 }
 
 static bool lane_row_change(struct lane *lane, struct change *change, struct error *err)
 {
     for (;;) {
-        switch (holds_judge(lane->stream->holds, change->mapping, lane->shard, change->key,
-                            change->key_length, change->lsn, change->xid)) {
-        case VERDICT_APPLY:
-            return lane_apply(lane, change, err);
-        case VERDICT_DISCARD:
-            lane->open_counts.discarded++;
-            return true;
-        case VERDICT_SKIP:
-            lane->open_counts.skipped++;
-            return true;
-        case VERDICT_STALL:
-            if (!lane_stall(lane, err))
+        enum verdict verdict =
+            holds_judge(lane->stream->holds, change->mapping, lane->shard, change->key,
+                        change->key_length, change->lsn, change->xid);
+        if (verdict == VERDICT_STALL) {
+            if (!lane_stall(lane, change, err))
                 return false;
+            continue;
         }
+        lane_enter(lane, change);
+        if (verdict == VERDICT_APPLY)
+            return lane_apply(lane, change, err);
+        if (verdict == VERDICT_DISCARD)
+            lane->open_counts.discarded++;
+        else
+            lane->open_counts.skipped++;
+        return true;
     }
 }
 
@@ -419,7 +444,7 @@ static bool lane_end_transaction(struct lane *lane, const struct change *change,
     lane->open_commit_time = change->commit_time;
     if (lane->open_counts.transactions++ == 0)
         lane->open_oldest_time = change->commit_time;
-    atomic_store(&lane->reached, change->lsn);
+    lane_reach(lane, change->lsn);
     if (!lane->open)
         return true; /* nothing applied: the progress waits for the next commit or for idleness */
     bool full = lane->open_changes >= TRANSACTION_CHANGES_MAX ||
@@ -452,11 +477,11 @@ static bool lane_take(struct lane *lane, struct change *change, struct error *er
         return true;
     if (change->op == CHANGE_COMMIT)
         return lane_end_transaction(lane, change, err);
-    lane->inside = true;
-    lane->last_lsn = change->lsn;
-    lane->last_ordinal = change->ordinal;
-    return change->op == CHANGE_TRUNCATE ? lane_apply_truncate(lane, change, err)
-                                         : lane_row_change(lane, change, err);
+    lane_reach(lane, change->lsn);
+    if (change->op != CHANGE_TRUNCATE)
+        return lane_row_change(lane, change, err);
+    lane_enter(lane, change);
+    return lane_apply_truncate(lane, change, err);
 }
 
 /* Takes the batch over; keeps it until the server has answered for it (invariant 2). */
@@ -488,7 +513,7 @@ static bool lane_idle(struct lane *lane, lsn_t dispatched, struct error *err)
     if (lane->open && !lane_commit(lane, err))
         return false;
     if (dispatched > lane_reached(lane)) {
-        atomic_store(&lane->reached, dispatched);
+        lane_reach(lane, dispatched);
         lane->open_end = dispatched;
     }
     bool due = clock_monotonic_us() - lane->progress_written_us >= PROGRESS_EVERY_US;

@@ -1,0 +1,132 @@
+#include "copy/ranges.h"
+
+#include "mapping/statements.h"
+#include "pg/conn.h"
+#include "pg/quote.h"
+
+enum {
+    RANGES_MAX = 16,
+    RANGE_BYTES_MIN = 32 * 1024 * 1024,
+    OFFSET_ROWS_MAX = 20 * 1000 * 1000, /* above it, finding quantiles by counting takes too long */
+};
+
+static unsigned wanted_ranges(const struct mapping *mapping)
+{
+    int64_t ranges = mapping->source->bytes / RANGE_BYTES_MIN;
+    if (mapping->copy_mode != COPY_RANGES || ranges < 2)
+        return 1;
+    return ranges < RANGES_MAX ? (unsigned)ranges : RANGES_MAX;
+}
+
+/* One key, or none at all. */
+static bool query_key(PGconn *source, const struct mapping *mapping, const char *sql,
+                      struct arena *arena, const struct key **key, struct error *err)
+{
+    PGresult *result = conn_query(source, sql, 0, NULL, err);
+    bool ok = result != NULL;
+    *key = NULL;
+    if (ok && PQntuples(result) > 0)
+        ok = key_from_result(mapping, result, 0, 0, arena, key, err);
+    PQclear(result);
+    return ok;
+}
+
+/* The first key whose leading column is at or above a value. */
+static const char *key_from_sql(const struct mapping *mapping, long long value,
+                                struct arena *arena)
+{
+    struct buffer sql, columns;
+    const struct relation *source = mapping->source;
+    buffer_init(&sql, 1 << 20);
+    buffer_init(&columns, 1 << 20);
+    buffer_puts(&sql, "SELECT ");
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        const char *name = source->columns[mapping->key[k].source].name;
+        buffer_puts(&sql, k > 0 ? ", " : "");
+        quote_ident(&sql, name);
+        buffer_puts(&sql, "::text");
+        buffer_puts(&columns, k > 0 ? ", " : "");
+        quote_ident(&columns, name);
+    }
+    buffer_puts(&sql, source->kind == 'p' ? " FROM " : " FROM ONLY ");
+    quote_name(&sql, source->schema, source->name);
+    buffer_puts(&sql, " WHERE ");
+    quote_ident(&sql, source->columns[mapping->key[0].source].name);
+    buffer_printf(&sql, " >= %lld ORDER BY %s LIMIT 1", value, buffer_text(&columns));
+    const char *text = arena_strdup(arena, buffer_text(&sql));
+    buffer_release(&sql);
+    buffer_release(&columns);
+    return text;
+}
+
+static bool leads_with_integer(const struct mapping *mapping)
+{
+    enum sortkey_type sort = mapping->key[0].sort;
+    return sort == SORTKEY_INT2 || sort == SORTKEY_INT4 || sort == SORTKEY_INT8;
+}
+
+/* Integers: evenly between least and largest, at keys that exist. */
+static bool split_evenly(PGconn *source, const struct mapping *mapping, unsigned ranges,
+                         unsigned number, struct arena *arena, const struct key **key,
+                         struct error *err)
+{
+    struct key_interval all = {NULL, NULL};
+    const struct key *least, *most;
+    *key = NULL;
+    if (!query_key(source, mapping, statement_key_at(mapping, all, 0, arena), arena, &least, err) ||
+        !query_key(source, mapping, statement_key_at(mapping, all, -1, arena), arena, &most, err))
+        return false;
+    if (least == NULL || most == NULL)
+        return true;
+    long double low = strtoll(least->texts[0], NULL, 10), high = strtoll(most->texts[0], NULL, 10);
+    long long value = (long long)(low + (high - low) * number / ranges);
+    return query_key(source, mapping, key_from_sql(mapping, value, arena), arena, key, err);
+}
+
+/* The key that ends range `number`; *key NULL when there is none worth having. */
+static bool split(PGconn *source, const struct mapping *mapping, unsigned ranges, unsigned number,
+                  struct arena *arena, const struct key **key, struct error *err)
+{
+    struct key_interval all = {NULL, NULL};
+    int64_t rows = mapping->source->rows_estimate;
+    *key = NULL;
+    if (leads_with_integer(mapping))
+        return split_evenly(source, mapping, ranges, number, arena, key, err);
+    if (rows <= 0 || rows > OFFSET_ROWS_MAX)
+        return true;
+    return query_key(source, mapping,
+                     statement_key_at(mapping, all, rows * number / ranges, arena), arena, key,
+                     err);
+}
+
+static bool create_everywhere(PGconn *const *shards, unsigned shards_count,
+                              const struct mapping *mapping, int range, const struct key *lower,
+                              const struct key *upper, int64_t epoch, struct error *err)
+{
+    for (unsigned s = 0; s < shards_count; s++) {
+        if (!range_create(shards[s], mapping, range, lower, upper, epoch, err))
+            return false;
+    }
+    return true;
+}
+
+bool ranges_create(PGconn *source, PGconn *const *shards, unsigned shards_count,
+                   const struct mapping *mapping, int64_t epoch, struct error *err)
+{
+    struct arena arena;
+    unsigned ranges = wanted_ranges(mapping);
+    const struct key *lower = NULL, *upper;
+    int number = 0;
+    bool ok = true;
+    arena_init(&arena, 16 * 1024);
+    for (unsigned r = 1; ok && r < ranges; r++) {
+        ok = split(source, mapping, ranges, r, &arena, &upper, err);
+        if (!ok || upper == NULL || (lower != NULL && key_compare(upper, lower) <= 0))
+            continue;
+        ok = create_everywhere(shards, shards_count, mapping, number++, lower, upper, epoch, err);
+        lower = upper;
+    }
+    ok = ok && create_everywhere(shards, shards_count, mapping, number, lower, NULL, epoch, err);
+    arena_release(&arena);
+    return ok || error_context(err, "dividing %s into ranges", mapping->name);
+}
