@@ -99,19 +99,8 @@ static bool split(PGconn *source, const struct mapping *mapping, unsigned ranges
                      err);
 }
 
-static bool create_everywhere(PGconn *const *shards, unsigned shards_count,
-                              const struct mapping *mapping, int range, const struct key *lower,
-                              const struct key *upper, int64_t epoch, struct error *err)
-{
-    for (unsigned s = 0; s < shards_count; s++) {
-        if (!range_create(shards[s], mapping, range, lower, upper, epoch, err))
-            return false;
-    }
-    return true;
-}
-
-bool ranges_create(PGconn *source, PGconn *const *shards, unsigned shards_count,
-                   const struct mapping *mapping, int64_t epoch, struct error *err)
+static bool create_for_mapping(PGconn *source, PGconn *control, const struct mapping *mapping,
+                               int64_t epoch, struct error *err)
 {
     struct arena arena;
     unsigned ranges = wanted_ranges(mapping);
@@ -123,10 +112,62 @@ bool ranges_create(PGconn *source, PGconn *const *shards, unsigned shards_count,
         ok = split(source, mapping, ranges, r, &arena, &upper, err);
         if (!ok || upper == NULL || (lower != NULL && key_compare(upper, lower) <= 0))
             continue;
-        ok = create_everywhere(shards, shards_count, mapping, number++, lower, upper, epoch, err);
+        ok = range_create(control, mapping, number++, lower, upper, epoch, err);
         lower = upper;
     }
-    ok = ok && create_everywhere(shards, shards_count, mapping, number, lower, NULL, epoch, err);
+    ok = ok && range_create(control, mapping, number, lower, NULL, epoch, err);
     arena_release(&arena);
     return ok || error_context(err, "dividing %s into ranges", mapping->name);
+}
+
+static bool has_ranges(const struct range_row *rows, unsigned count, const struct mapping *mapping)
+{
+    for (unsigned r = 0; r < count; r++) {
+        if (rows[r].mapping == mapping)
+            return true;
+    }
+    return false;
+}
+
+static bool create_on_control(PGconn *source, PGconn *control, const struct mapping_set *set,
+                              int64_t epoch, struct arena *arena, struct error *err)
+{
+    struct range_row *rows;
+    unsigned count;
+    if (!range_load(control, set, arena, &rows, &count, err) || !conn_exec(control, "BEGIN", err))
+        return false;
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct mapping *mapping = &set->mappings[m];
+        if (!has_ranges(rows, count, mapping) &&
+            !create_for_mapping(source, control, mapping, epoch, err))
+            return false;
+    }
+    return conn_exec(control, "COMMIT", err);
+}
+
+static bool create_as_on_control(PGconn *control, PGconn *shard, const struct mapping_set *set,
+                                 int64_t epoch, struct arena *arena, struct error *err)
+{
+    struct range_row *rows;
+    unsigned count;
+    if (!range_load(control, set, arena, &rows, &count, err) || !conn_exec(shard, "BEGIN", err))
+        return false;
+    for (unsigned r = 0; r < count; r++) {
+        if (!range_create(shard, rows[r].mapping, rows[r].range, rows[r].lower, rows[r].upper,
+                          epoch, err))
+            return false;
+    }
+    return conn_exec(shard, "COMMIT", err);
+}
+
+bool ranges_create(PGconn *source, PGconn *const *shards, unsigned shards_count,
+                   const struct mapping_set *set, int64_t epoch, struct error *err)
+{
+    struct arena arena;
+    arena_init(&arena, 64 * 1024);
+    bool ok = create_on_control(source, shards[0], set, epoch, &arena, err);
+    for (unsigned s = 1; ok && s < shards_count; s++)
+        ok = create_as_on_control(shards[0], shards[s], set, epoch, &arena, err);
+    arena_release(&arena);
+    return ok;
 }
