@@ -1,0 +1,388 @@
+#include "run/deferred.h"
+
+#include "pg/conn.h"
+#include "pg/quote.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+#define OURS_NOT "NOT IN ('pg_catalog', 'information_schema', 'portage')"
+
+/* ---- taking away ---- */
+
+static const char *const take_sql[] = {
+    /* constraints; those of partitions belong to their parents */
+    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition)"
+    " SELECT CASE c.contype WHEN 'u' THEN 'unique' WHEN 'x' THEN 'exclusion' ELSE 'foreign key' END,"
+    "        n.nspname, t.relname, c.conname, pg_catalog.pg_get_constraintdef(c.oid)"
+    "   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid"
+    "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+    "  WHERE n.nspname " OURS_NOT " AND c.conparentid = 0 AND c.coninhcount = 0"
+    "    AND (c.contype IN ('x', 'f') OR (c.contype = 'u' AND t.relkind = 'r'"
+    "                                     AND NOT t.relispartition))"
+    "  ORDER BY c.contype = 'f', c.oid",
+
+    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition)"
+    " SELECT 'index', n.nspname, t.relname, x.relname, pg_catalog.pg_get_indexdef(i.indexrelid)"
+    "   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
+    "   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+    "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+    "  WHERE n.nspname " OURS_NOT " AND n.nspname !~ '^pg_' AND t.relkind IN ('r', 'p')"
+    "    AND NOT i.indisprimary AND NOT x.relispartition"
+    "    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid"
+    "                       AND c.contype IN ('p', 'u', 'x'))"
+    "  ORDER BY x.oid",
+
+    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition)"
+    " SELECT 'trigger', n.nspname, t.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid)"
+    "   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
+    "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+    "  WHERE n.nspname " OURS_NOT " AND NOT g.tgisinternal AND NOT t.relispartition"
+    "  ORDER BY g.oid",
+};
+
+/* Foreign keys first: they hang on the others' indexes. */
+static const char drops_sql[] =
+    "SELECT CASE kind"
+    "         WHEN 'index' THEN pg_catalog.format('DROP INDEX %I.%I', table_schema, name)"
+    "         WHEN 'trigger' THEN pg_catalog.format('DROP TRIGGER %I ON %I.%I', name, table_schema,"
+    "                                               table_name)"
+    "         ELSE pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I', table_schema,"
+    "                                table_name, name) END"
+    "  FROM portage.deferred ORDER BY kind <> 'foreign key', ordinal";
+
+static bool run_all(PGconn *conn, const PGresult *statements, struct error *err)
+{
+    for (int row = 0; row < PQntuples(statements); row++) {
+        if (!conn_exec(conn, result_text(statements, row, 0), err))
+            return error_context(err, "%s", result_text(statements, row, 0));
+    }
+    return true;
+}
+
+bool deferred_take(PGconn *shard, struct error *err)
+{
+    for (size_t s = 0; s < sizeof take_sql / sizeof take_sql[0]; s++) {
+        if (!conn_exec(shard, take_sql[s], err))
+            return error_context(err, "reading the target's indexes and keys");
+    }
+    PGresult *drops = conn_query(shard, drops_sql, 0, NULL, err);
+    bool ok = drops != NULL && run_all(shard, drops, err);
+    PQclear(drops);
+    return ok;
+}
+
+bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err)
+{
+    PGresult *result = conn_query_row(
+        shard, "SELECT pg_catalog.count(*) FROM portage.deferred WHERE state <> 'done'", 0, NULL,
+        err);
+    if (result == NULL)
+        return false;
+    *count = result_int(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+/* ---- building ---- */
+
+struct deferred {
+    const char *ordinal, *kind, *schema, *table, *name, *definition;
+    bool partitioned;
+};
+
+/* A statement that needs a strong lock for a moment must not queue up before the apply for long. */
+static bool exec_patiently(PGconn *shard, const char *sql, struct stop *stop, struct error *err)
+{
+    enum { LOCK_WAIT_US = 500 * 1000 };
+    for (;;) {
+        if (stop_requested(stop))
+            return stop_error(err);
+        if (!conn_exec(shard, "SET lock_timeout = '2s'", err))
+            return false;
+        bool ok = conn_exec(shard, sql, err);
+        bool waited = !ok && (strcmp(err->sqlstate, "55P03") == 0 || strcmp(err->sqlstate, "40P01") == 0);
+        if (ok)
+            return conn_exec(shard, "SET lock_timeout = 0", err); /* CONCURRENTLY waits for others */
+        if (!waited)
+            return error_context(err, "%s", sql);
+        error_clear(err);
+        stop_wait(stop, LOCK_WAIT_US);
+    }
+}
+
+static const char *name_of(struct arena *arena, const struct deferred *item)
+{
+    return quote_name_dup(arena, item->schema, item->table);
+}
+
+static bool drop_if_invalid(PGconn *shard, const char *schema, const char *index,
+                            struct arena *arena, bool *exists, struct error *err)
+{
+    const char *const values[] = {schema, index};
+    PGresult *result = conn_query(
+        shard,
+        "SELECT i.indisvalid OR x.relkind = 'I' FROM pg_catalog.pg_index i"
+        "  JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+        "  JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace"
+        " WHERE n.nspname = $1 AND x.relname = $2",
+        2, values, err);
+    if (result == NULL)
+        return false;
+    *exists = PQntuples(result) > 0;
+    bool valid = *exists && result_bool(result, 0, 0);
+    PQclear(result);
+    if (!*exists || valid)
+        return true;
+    *exists = false;
+    return conn_exec(shard, arena_printf(arena, "DROP INDEX CONCURRENTLY %s",
+                                         quote_name_dup(arena, schema, index)),
+                     err);
+}
+
+/* `CREATE [UNIQUE] INDEX name ON …` as CREATE INDEX CONCURRENTLY, on another table if one is given. */
+static const char *concurrent_definition(struct arena *arena, const struct deferred *item,
+                                         const char *index, const char *table)
+{
+    const char *using = strstr(item->definition, " USING ");
+    bool unique = strncmp(item->definition, "CREATE UNIQUE", 13) == 0;
+    CHECK(using != NULL); /* pg_get_indexdef() always writes it */
+    return arena_printf(arena, "CREATE %sINDEX CONCURRENTLY %s ON %s%s", unique ? "UNIQUE " : "",
+                        quote_ident_dup(arena, index), table, using);
+}
+
+static bool build_plain_index(PGconn *shard, const struct deferred *item, struct arena *arena,
+                              struct error *err)
+{
+    bool exists;
+    if (!drop_if_invalid(shard, item->schema, item->name, arena, &exists, err))
+        return false;
+    return exists || conn_exec(shard,
+                               concurrent_definition(arena, item, item->name,
+                                                     name_of(arena, item)),
+                               err);
+}
+
+static const char leaves_sql[] =
+    "SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree($1::regclass) p"
+    "  JOIN pg_catalog.pg_class c ON c.oid = p.relid"
+    "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE p.isleaf AND NOT EXISTS ("
+    "   SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_inherits h ON h.inhrelid = i.indexrelid"
+    "    WHERE i.indrelid = c.oid AND h.inhparent = $2::regclass)"
+    " ORDER BY c.oid";
+
+/* ON ONLY the parent (invalid until all leaves are attached), concurrently on each leaf, attached. */
+static bool build_partitioned_index(PGconn *shard, const struct deferred *item,
+                                    struct arena *arena, struct stop *stop, struct error *err)
+{
+    bool exists;
+    const char *parent = quote_name_dup(arena, item->schema, item->name);
+    const char *const values[] = {name_of(arena, item), parent};
+    if (!drop_if_invalid(shard, item->schema, item->name, arena, &exists, err) ||
+        (!exists && !exec_patiently(shard, item->definition, stop, err)))
+        return false;
+    PGresult *leaves = conn_query(shard, leaves_sql, 2, values, err);
+    bool ok = leaves != NULL;
+    for (int row = 0; ok && row < PQntuples(leaves); row++) {
+        const char *schema = result_text(leaves, row, 0), *leaf = result_text(leaves, row, 1);
+        /* names are cut at 63 bytes: the number keeps them apart */
+        const char *index = arena_printf(arena, "%.40s_%s_%d", leaf, item->ordinal, row);
+        ok = !stop_requested(stop) || stop_error(err);
+        ok = ok && drop_if_invalid(shard, schema, index, arena, &exists, err) &&
+             (exists || conn_exec(shard,
+                                  concurrent_definition(arena, item, index,
+                                                        quote_name_dup(arena, schema, leaf)),
+                                  err)) &&
+             exec_patiently(shard,
+                            arena_printf(arena, "ALTER INDEX %s ATTACH PARTITION %s", parent,
+                                         quote_name_dup(arena, schema, index)),
+                            stop, err);
+    }
+    PQclear(leaves);
+    return ok;
+}
+
+/* A unique constraint: its index concurrently, then the constraint with it. */
+static bool build_unique(PGconn *shard, const struct deferred *item, struct arena *arena,
+                         struct stop *stop, struct error *err)
+{
+    bool exists;
+    const char *columns = strchr(item->definition, '(');
+    CHECK(columns != NULL);
+    size_t length = strcspn(columns, ")") + 1;
+    /* INCLUDE, NULLS NOT DISTINCT and odd names go the slow way, under a lock */
+    bool simple = strncmp(item->definition, "UNIQUE (", 8) == 0 &&
+                  strchr(item->definition, '"') == NULL && strstr(item->definition, "INCLUDE") == NULL;
+    const char *table = name_of(arena, item), *name = quote_ident_dup(arena, item->name);
+    if (!simple)
+        return exec_patiently(shard, arena_printf(arena, "ALTER TABLE %s ADD CONSTRAINT %s %s", table,
+                                                  name, item->definition),
+                              stop, err);
+    if (!drop_if_invalid(shard, item->schema, item->name, arena, &exists, err) ||
+        (!exists && !conn_exec(shard, arena_printf(arena, "CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %.*s",
+                                                   name, table, (int)length, columns),
+                               err)))
+        return false;
+    return exec_patiently(shard,
+                          arena_printf(arena, "ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX"
+                                              " %s%s", table, name, name, columns + length),
+                          stop, err);
+}
+
+static bool add_constraint(PGconn *shard, const char *table, const struct deferred *item,
+                           const char *suffix, struct arena *arena, struct stop *stop,
+                           struct error *err)
+{
+    return exec_patiently(shard,
+                          arena_printf(arena, "ALTER TABLE %s ADD CONSTRAINT %s %s%s", table,
+                                       quote_ident_dup(arena, item->name), item->definition, suffix),
+                          stop, err);
+}
+
+static bool has_constraint(PGconn *shard, const char *table, const char *name, bool *has,
+                           struct error *err)
+{
+    const char *const values[] = {table, name};
+    PGresult *result = conn_query(shard,
+                                  "SELECT FROM pg_catalog.pg_constraint"
+                                  " WHERE conrelid = $1::regclass AND conname = $2",
+                                  2, values, err);
+    *has = PQntuples(result) > 0;
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool build_foreign_key_on(PGconn *shard, const char *table, const struct deferred *item,
+                                 struct arena *arena, struct stop *stop, struct error *err)
+{
+    bool has;
+    bool not_valid = strstr(item->definition, " NOT VALID") != NULL;
+    if (!has_constraint(shard, table, item->name, &has, err) ||
+        (!has && !add_constraint(shard, table, item, not_valid ? "" : " NOT VALID", arena, stop, err)))
+        return false;
+    return not_valid || exec_patiently(shard,
+                                       arena_printf(arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s",
+                                                    table, quote_ident_dup(arena, item->name)),
+                                       stop, err);
+}
+
+/* Partitioned tables know no NOT VALID: each leaf gets the key first, the parent then adopts them. */
+static bool build_foreign_key(PGconn *shard, const struct deferred *item, struct arena *arena,
+                              struct stop *stop, struct error *err)
+{
+    const char *table = name_of(arena, item);
+    if (!item->partitioned)
+        return build_foreign_key_on(shard, table, item, arena, stop, err);
+    PGresult *leaves = conn_query(shard,
+                                  "SELECT n.nspname, c.relname"
+                                  "  FROM pg_catalog.pg_partition_tree($1::regclass) p"
+                                  "  JOIN pg_catalog.pg_class c ON c.oid = p.relid"
+                                  "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                                  " WHERE p.isleaf ORDER BY c.oid",
+                                  1, &table, err);
+    bool ok = leaves != NULL;
+    for (int row = 0; ok && row < PQntuples(leaves); row++)
+        ok = build_foreign_key_on(shard,
+                                  quote_name_dup(arena, result_text(leaves, row, 0),
+                                                 result_text(leaves, row, 1)),
+                                  item, arena, stop, err);
+    PQclear(leaves);
+    bool has;
+    return ok && has_constraint(shard, table, item->name, &has, err) &&
+           (has || add_constraint(shard, table, item, "", arena, stop, err));
+}
+
+static bool build_exclusion(PGconn *shard, const struct deferred *item, struct arena *arena,
+                            struct stop *stop, struct error *err)
+{
+    bool has;
+    const char *table = name_of(arena, item);
+    return has_constraint(shard, table, item->name, &has, err) &&
+           (has || add_constraint(shard, table, item, "", arena, stop, err));
+}
+
+static bool build_trigger(PGconn *shard, const struct deferred *item, struct arena *arena,
+                          struct stop *stop, struct error *err)
+{
+    return exec_patiently(shard,
+                          arena_printf(arena, "DROP TRIGGER IF EXISTS %s ON %s; %s",
+                                       quote_ident_dup(arena, item->name), name_of(arena, item),
+                                       item->definition),
+                          stop, err);
+}
+
+static bool build(PGconn *shard, const struct deferred *item, struct arena *arena,
+                  struct stop *stop, struct error *err)
+{
+    bool has;
+    if (strcmp(item->kind, "index") == 0)
+        return item->partitioned ? build_partitioned_index(shard, item, arena, stop, err)
+                                 : build_plain_index(shard, item, arena, err);
+    if (strcmp(item->kind, "unique") == 0)
+        return has_constraint(shard, name_of(arena, item), item->name, &has, err) &&
+               (has || build_unique(shard, item, arena, stop, err));
+    if (strcmp(item->kind, "exclusion") == 0)
+        return build_exclusion(shard, item, arena, stop, err);
+    if (strcmp(item->kind, "foreign key") == 0)
+        return build_foreign_key(shard, item, arena, stop, err);
+    return build_trigger(shard, item, arena, stop, err);
+}
+
+static bool record(PGconn *shard, const struct deferred *item, const char *sql, struct error *err)
+{
+    PGresult *result = conn_query(shard, sql, 1, &item->ordinal, err);
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool build_and_record(PGconn *shard, const struct deferred *item, struct stop *stop,
+                             struct error *err)
+{
+    struct arena arena;
+    int64_t begun_us = clock_monotonic_us();
+    arena_init(&arena, 16 * 1024);
+    bool ok = record(shard, item,
+                     "UPDATE portage.deferred SET state = 'building',"
+                     " started_at = pg_catalog.clock_timestamp() WHERE ordinal = $1::int", err) &&
+              build(shard, item, &arena, stop, err) &&
+              record(shard, item,
+                     "UPDATE portage.deferred SET state = 'done',"
+                     " finished_at = pg_catalog.clock_timestamp() WHERE ordinal = $1::int", err);
+    arena_release(&arena);
+    if (!ok)
+        return error_context(err, "%s %s of %s.%s", item->kind, item->name, item->schema,
+                             item->table);
+    log_debug("built %s %s of %s.%s in %lld ms", item->kind, item->name, item->schema, item->table,
+              (long long)(clock_monotonic_us() - begun_us) / 1000);
+    return true;
+}
+
+static const char waiting_sql[] =
+    "SELECT d.ordinal, d.kind, d.table_schema, d.table_name, d.name, d.definition,"
+    "       c.relkind = 'p'"
+    "  FROM portage.deferred d"
+    "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
+    "  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.table_name"
+    " WHERE d.state <> 'done'"
+    " ORDER BY pg_catalog.array_position("
+    "   ARRAY['index', 'unique', 'exclusion', 'foreign key', 'trigger'], d.kind), d.ordinal";
+
+bool deferred_build(PGconn *shard, struct stop *stop, struct error *err)
+{
+    if (!conn_exec(shard, "SET maintenance_work_mem = '256MB'", err))
+        return false;
+    PGresult *waiting = conn_query(shard, waiting_sql, 0, NULL, err);
+    bool ok = waiting != NULL;
+    for (int row = 0; ok && row < PQntuples(waiting); row++) {
+        struct deferred item = {
+            .ordinal = result_text(waiting, row, 0), .kind = result_text(waiting, row, 1),
+            .schema = result_text(waiting, row, 2), .table = result_text(waiting, row, 3),
+            .name = result_text(waiting, row, 4), .definition = result_text(waiting, row, 5),
+            .partitioned = result_bool(waiting, row, 6),
+        };
+        ok = !stop_requested(stop) || stop_error(err);
+        ok = ok && build_and_record(shard, &item, stop, err);
+    }
+    PQclear(waiting);
+    return ok;
+}

@@ -1,0 +1,28 @@
+/*
+ * Secondary indexes, unique and exclusion constraints, foreign keys and triggers of the target: taken
+ * away before the copy, in the transaction that lays down the schema, and built again after it, beside
+ * the apply. Their definitions stand in portage.deferred of each shard, in the words of
+ * pg_get_indexdef() and kin.
+ *
+ * What stays: primary keys, and unique constraints of partitioned tables (they cannot be attached
+ * later). Indexes are built concurrently, those of partitioned tables leaf by leaf; foreign keys are
+ * added NOT VALID and validated. A build that failed leaves an invalid index: it is dropped before
+ * the next try, because it still enforces.
+ */
+#ifndef RUN_DEFERRED_H
+#define RUN_DEFERRED_H
+
+#include <libpq-fe.h>
+
+#include "util/stop.h"
+
+/* In the shard's open transaction. */
+bool deferred_take(PGconn *shard, struct error *err) MUST_CHECK;
+
+/* How many wait or are being built. */
+bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err) MUST_CHECK;
+
+/* Builds what waits, one after the other; each is recorded when it is done. */
+bool deferred_build(PGconn *shard, struct stop *stop, struct error *err) MUST_CHECK;
+
+#endif

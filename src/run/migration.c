@@ -1,0 +1,74 @@
+#include "run/migration.h"
+
+#include "pg/conn.h"
+
+static bool open_all(struct migration *migration, const char *purpose, struct error *err)
+{
+    const struct config *config = migration->config;
+    migration->source = conn_open(config->source.text, CONN_SESSION, purpose, err);
+    if (migration->source == NULL)
+        return error_context(err, "the source (%s:%d)", config->path, config->source.line);
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        migration->shards[s] = conn_open(config->shards[s].text, CONN_SESSION, purpose, err);
+        if (migration->shards[s] == NULL)
+            return error_context(err, "shard %u (%s:%d)", s, config->path, config->shards[s].line);
+    }
+    return true;
+}
+
+bool migration_open(struct migration *migration, const struct config *config, const char *purpose,
+                    struct error *err)
+{
+    *migration = (struct migration){.config = config, .shards_count = config->shards_count};
+    arena_init(&migration->arena, 256 * 1024);
+    findings_init(&migration->findings, &migration->arena);
+    migration->shards =
+        arena_zalloc(&migration->arena, config->shards_count * sizeof *migration->shards);
+    if (open_all(migration, purpose, err))
+        return true;
+    migration_close(migration);
+    return false;
+}
+
+void migration_close(struct migration *migration)
+{
+    conn_close(migration->source);
+    for (unsigned s = 0; s < migration->shards_count; s++)
+        conn_close(migration->shards[s]);
+    arena_release(&migration->arena);
+    *migration = (struct migration){0};
+}
+
+bool migration_bind(struct migration *migration, struct error *err)
+{
+    struct arena *arena = &migration->arena;
+    migration->target_catalogs =
+        arena_zalloc(arena, migration->shards_count * sizeof *migration->target_catalogs);
+    if (!catalog_read(migration->source, arena, &migration->source_catalog, err))
+        return error_context(err, "reading the source's catalog");
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (!catalog_read(migration->shards[s], arena, &migration->target_catalogs[s], err))
+            return error_context(err, "reading the catalog of shard %u", s);
+    }
+    return bind_mappings(migration->config, &migration->source_catalog, migration->target_catalogs,
+                         migration->shards_count, arena, &migration->set, &migration->findings,
+                         err);
+}
+
+bool migration_refused(const struct migration *migration, struct error *err)
+{
+    const struct findings *findings = &migration->findings;
+    for (unsigned f = 0; f < findings->count; f++) {
+        const struct finding *finding = &findings->items[f];
+        if (finding->severity != SEVERITY_REFUSE)
+            continue;
+        error_set(err, ERROR_CONFIG, "%s: %s", finding->object, finding->reason);
+        if (finding->line > 0)
+            error_context(err, "%s:%d:%d", migration->config->path, finding->line, finding->column);
+        if (findings->refused > 1)
+            error_detail(err, "%u more reasons stand in the way; \"pgportage plan\" shows all.",
+                         findings->refused - 1);
+        return finding->fix != NULL ? error_hint(err, "%s", finding->fix) : false;
+    }
+    return error_set(err, ERROR_CONFIG, "the mapping is refused");
+}

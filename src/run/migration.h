@@ -1,0 +1,33 @@
+/*
+ * What every step of a migration looks at: the connections to source and shards, their catalogs, and
+ * the mappings bound to them. shards[0] is control. One thread.
+ */
+#ifndef RUN_MIGRATION_H
+#define RUN_MIGRATION_H
+
+#include "mapping/bind.h"
+
+struct migration {
+    const struct config *config;
+    struct arena arena; /* of catalogs and mappings */
+    PGconn *source;
+    PGconn **shards;
+    unsigned shards_count;
+    struct catalog source_catalog;
+    struct catalog *target_catalogs;
+    struct mapping_set set;
+    struct findings findings;
+};
+
+/* Connects. On error all that was opened is closed. */
+bool migration_open(struct migration *migration, const struct config *config, const char *purpose,
+                    struct error *err) MUST_CHECK;
+void migration_close(struct migration *migration);
+
+/* Reads the catalogs and binds the mappings; what is wrong is in migration->findings. */
+bool migration_bind(struct migration *migration, struct error *err) MUST_CHECK;
+
+/* The first finding that refuses, as an error of class CONFIG. */
+bool migration_refused(const struct migration *migration, struct error *err);
+
+#endif

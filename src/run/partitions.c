@@ -1,0 +1,110 @@
+#include "run/partitions.h"
+
+#include "pg/conn.h"
+#include "pg/quote.h"
+
+enum { PARTITIONS_MAX = 2000, STEPS_AHEAD = 12 };
+
+/* The least and the largest finite value of the partition key at the source. */
+static const char *extent_sql(const struct mapping *mapping, struct arena *arena)
+{
+    const struct mapping_item *item = &mapping->items[mapping->partition_item];
+    const struct relation *source = mapping->source;
+    struct buffer sql;
+    buffer_init(&sql, 1 << 20);
+    buffer_printf(&sql, "SELECT min(v)::timestamp::text, max(v)::timestamp::text FROM"
+                        " (SELECT (%s)::%s AS v FROM %s",
+                  item->select->expr, item->target->base_type, source->kind == 'p' ? "" : "ONLY ");
+    quote_name(&sql, source->schema, source->name);
+    buffer_puts(&sql, ") AS portage_values WHERE pg_catalog.isfinite(v)");
+    const char *text = arena_strdup(arena, buffer_text(&sql));
+    buffer_release(&sql);
+    return text;
+}
+
+/*
+ * $1 least, $2 largest, $3 step, $4 steps ahead: bounds and the suffix of the name, for each
+ * partition. Steps begin at a whole year, month, week, day or hour.
+ */
+static const char bounds_sql[] =
+    "WITH step AS (SELECT $3::interval AS every),"
+    " grain AS (SELECT CASE WHEN every >= interval '1 year' THEN 'year'"
+    "                       WHEN every >= interval '1 month' THEN 'month'"
+    "                       WHEN every = interval '7 days' THEN 'week'"
+    "                       WHEN every >= interval '1 day' THEN 'day' ELSE 'hour' END AS grain FROM step),"
+    " begin AS (SELECT pg_catalog.date_trunc(grain, COALESCE($1::timestamp, pg_catalog.now()"
+    "             AT TIME ZONE 'UTC')) AS first,"
+    "           GREATEST($2::timestamp, pg_catalog.now() AT TIME ZONE 'UTC') + $4::int * every"
+    "             AS last FROM grain, step)"
+    " SELECT s::text, (s + every)::text,"
+    "        pg_catalog.to_char(s, CASE grain WHEN 'year' THEN 'YYYY' WHEN 'month' THEN 'YYYY_MM'"
+    "                                WHEN 'hour' THEN 'YYYY_MM_DD_HH24MI' ELSE 'YYYY_MM_DD' END)"
+    "   FROM begin, step, grain, pg_catalog.generate_series(first, last, every) AS s"
+    "  ORDER BY s LIMIT 2001";
+
+static bool create_one(PGconn *shard, const struct mapping *mapping, const char *suffix,
+                       const char *from, const char *to, struct error *err)
+{
+    const struct relation *target = mapping->target;
+    struct buffer sql;
+    char name[128];
+    snprintf(name, sizeof name, "%s_%s", target->name, suffix);
+    buffer_init(&sql, 8192);
+    buffer_puts(&sql, "CREATE TABLE IF NOT EXISTS ");
+    quote_name(&sql, target->schema, name);
+    buffer_puts(&sql, " PARTITION OF ");
+    quote_name(&sql, target->schema, target->name);
+    if (from == NULL) {
+        buffer_puts(&sql, " DEFAULT");
+    } else {
+        buffer_puts(&sql, " FOR VALUES FROM (");
+        quote_literal(&sql, from);
+        buffer_puts(&sql, ") TO (");
+        quote_literal(&sql, to);
+        buffer_puts(&sql, ")");
+    }
+    bool ok = conn_exec(shard, buffer_text(&sql), err);
+    buffer_release(&sql);
+    return ok;
+}
+
+static bool create_all(PGconn *shard, const struct mapping *mapping, const PGresult *bounds,
+                       struct error *err)
+{
+    int count = PQntuples(bounds);
+    if (count > PARTITIONS_MAX) {
+        error_set(err, ERROR_CONFIG, "partition_by of %s asks for more than %d partitions",
+                  mapping->name, PARTITIONS_MAX);
+        return error_hint(err, "Use a larger step than %s.",
+                          mapping->config->partition_every.text);
+    }
+    for (int row = 0; row < count; row++) {
+        if (!create_one(shard, mapping, result_text(bounds, row, 2), result_text(bounds, row, 0),
+                        result_text(bounds, row, 1), err))
+            return false;
+    }
+    return create_one(shard, mapping, "default", NULL, NULL, err);
+}
+
+bool partitions_create(PGconn *source, PGconn *shard, const struct mapping *mapping,
+                       struct error *err)
+{
+    struct arena arena;
+    char ahead[12];
+    arena_init(&arena, 4096);
+    snprintf(ahead, sizeof ahead, "%d", STEPS_AHEAD);
+    PGresult *extent = conn_query_row(source, extent_sql(mapping, &arena), 0, NULL, err);
+    PGresult *bounds = NULL;
+    if (extent != NULL) {
+        const char *const values[] = {
+            PQgetisnull(extent, 0, 0) ? NULL : result_text(extent, 0, 0),
+            PQgetisnull(extent, 0, 1) ? NULL : result_text(extent, 0, 1),
+            mapping->config->partition_every.text, ahead};
+        bounds = conn_query(shard, bounds_sql, 4, values, err);
+    }
+    bool ok = bounds != NULL && create_all(shard, mapping, bounds, err);
+    PQclear(bounds);
+    PQclear(extent);
+    arena_release(&arena);
+    return ok || error_context(err, "creating the partitions of %s", mapping->name);
+}

@@ -1,0 +1,316 @@
+#include "run/slot.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "pg/conn.h"
+#include "pg/quote.h"
+#include "state/schema.h"
+#include "state/setting.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+enum { NAME_BLOCKERS_US = 10 * 1000 * 1000 };
+
+/* ---- publication ---- */
+
+/* Each leaf once, whatever number of mappings reads it. */
+static bool seen_before(const struct mapping_set *set, unsigned mapping)
+{
+    for (unsigned m = 0; m < mapping; m++) {
+        if (set->mappings[m].source == set->mappings[mapping].source)
+            return true;
+    }
+    return false;
+}
+
+/* The leaves that are not published yet, as a list for ALTER PUBLICATION … ADD TABLE. */
+static bool missing_tables(struct migration *migration, struct buffer *list, struct error *err)
+{
+    struct buffer oids;
+    buffer_init(&oids, 1 << 20);
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        const struct relation *source = migration->set.mappings[m].source;
+        for (unsigned l = 0; !seen_before(&migration->set, m) && l < source->leaves_count; l++)
+            buffer_printf(&oids, "%s%u", oids.length > 0 ? "," : "", source->leaves[l]);
+    }
+    char *array = check_malloc(oids.length + 3);
+    snprintf(array, oids.length + 3, "{%s}", buffer_text(&oids));
+    const char *const values[] = {array, migration->config->publication};
+    PGresult *result = conn_query(
+        migration->source,
+        "SELECT pg_catalog.string_agg(pg_catalog.format('ONLY %I.%I', n.nspname, c.relname), ', ')"
+        "  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE (c.oid = ANY ($1::oid[]) OR c.oid = pg_catalog.to_regclass('portage.marker'))"
+        "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r"
+        "                     JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
+        "                    WHERE p.pubname = $2 AND r.prrelid = c.oid)",
+        2, values, err);
+    free(array);
+    buffer_release(&oids);
+    if (result == NULL)
+        return false;
+    buffer_puts(list, result_text(result, 0, 0));
+    PQclear(result);
+    return true;
+}
+
+static bool publication_exists(struct migration *migration, bool *exists, struct error *err)
+{
+    const char *name = migration->config->publication;
+    PGresult *result = conn_query(migration->source,
+                                  "SELECT FROM pg_catalog.pg_publication WHERE pubname = $1", 1,
+                                  &name, err);
+    *exists = PQntuples(result) > 0;
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool prepare_publication(struct migration *migration, struct error *err)
+{
+    bool exists;
+    struct buffer tables, sql;
+    if (!publication_exists(migration, &exists, err))
+        return false;
+    buffer_init(&tables, 4 << 20);
+    buffer_init(&sql, 4 << 20);
+    bool ok = missing_tables(migration, &tables, err);
+    if (ok && tables.length > 0) {
+        buffer_puts(&sql, exists ? "ALTER PUBLICATION " : "CREATE PUBLICATION ");
+        quote_ident(&sql, migration->config->publication);
+        buffer_printf(&sql, exists ? " ADD TABLE %s" : " FOR TABLE %s", buffer_text(&tables));
+        ok = conn_exec(migration->source, buffer_text(&sql), err);
+        if (!ok && strcmp(err->sqlstate, "42501") == 0)
+            error_hint(err, "A table is published by its owner: GRANT its owner's role TO \"%s\";",
+                       PQuser(migration->source));
+    }
+    buffer_release(&tables);
+    buffer_release(&sql);
+    return ok || error_context(err, "creating publication \"%s\"", migration->config->publication);
+}
+
+/* ---- who the source is ---- */
+
+/* "<system identifier>/<timeline>" */
+static bool identify(const struct config *config, char text[64], struct error *err)
+{
+    PGconn *conn = conn_open(config->source.text, CONN_REPLICATION, "identify", err);
+    if (conn == NULL)
+        return false;
+    PGresult *result = PQexec(conn, "IDENTIFY_SYSTEM");
+    bool ok = PQresultStatus(result) == PGRES_TUPLES_OK || conn_result_error(conn, result, err);
+    if (ok)
+        snprintf(text, 64, "%s/%s", PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
+    PQclear(result);
+    conn_close(conn);
+    return ok;
+}
+
+static bool check_identity(struct migration *migration, struct error *err)
+{
+    char now[64];
+    char *then;
+    if (!identify(migration->config, now, err) ||
+        !setting_get(migration->shards[0], "source_identity", &then, err))
+        return false;
+    if (then == NULL)
+        return setting_put(migration->shards[0], "source_identity", now, err);
+    bool same = strcmp(then, now) == 0;
+    if (!same) {
+        error_set(err, ERROR_CONFIG,
+                  "the source is not the server that this migration began with: it is %s, and was %s"
+                  " (system identifier/timeline)", now, then);
+        error_hint(err, "After a failover the slot is gone or behind, and changes may be lost: run"
+                        " \"pgportage abort\" and begin again.");
+    }
+    free(then);
+    return same;
+}
+
+/* ---- the slot ---- */
+
+static void name_blockers(const struct config *config)
+{
+    struct error err = ERROR_INIT;
+    PGconn *conn = conn_open(config->source.text, CONN_SESSION, "blockers", &err);
+    PGresult *result =
+        conn == NULL ? NULL
+                     : conn_query(conn,
+                                  "SELECT pid::text, usename, application_name,"
+                                  "       pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - xact_start)"
+                                  "  FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL"
+                                  "   AND xact_start < pg_catalog.clock_timestamp() - interval '5 s'"
+                                  " UNION ALL SELECT 'prepared', owner, gid,"
+                                  "       pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - prepared)"
+                                  "  FROM pg_catalog.pg_prepared_xacts",
+                                  0, NULL, &err);
+    for (int row = 0; result != NULL && row < PQntuples(result); row++)
+        log_warning("the slot waits for a transaction of %s (%s, pid %s), %s old",
+                    result_text(result, row, 1), result_text(result, row, 2),
+                    result_text(result, row, 0), result_text(result, row, 3));
+    PQclear(result);
+    conn_close(conn);
+}
+
+/* Creating a slot waits for every transaction that is running: until then others are named. */
+static bool wait_result(PGconn *conn, const struct config *config, struct stop *stop,
+                        struct error *err)
+{
+    int64_t named_us = clock_monotonic_us();
+    while (PQisBusy(conn)) {
+        struct pollfd ready = {.fd = PQsocket(conn), .events = POLLIN};
+        if (stop_requested(stop))
+            return stop_error(err);
+        if (poll(&ready, 1, 100) < 0 && errno != EINTR)
+            return error_set(err, ERROR_RETRY, "poll: %s", strerror(errno));
+        if (ready.revents != 0 && !PQconsumeInput(conn))
+            return conn_error(conn, err);
+        if (clock_monotonic_us() - named_us > NAME_BLOCKERS_US) {
+            name_blockers(config);
+            named_us = clock_monotonic_us();
+        }
+    }
+    return true;
+}
+
+static bool create_slot(const struct config *config, struct stop *stop, lsn_t *start,
+                        struct error *err)
+{
+    PGconn *conn = conn_open(config->source.text, CONN_SESSION, "slot", err);
+    if (conn == NULL)
+        return false;
+    bool ok = PQsendQueryParams(conn,
+                                "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot("
+                                "$1, 'pgoutput')",
+                                1, NULL, &config->slot, NULL, NULL, 0) == 1 ||
+              conn_error(conn, err);
+    ok = ok && wait_result(conn, config, stop, err);
+    if (ok) {
+        PGresult *result = PQgetResult(conn);
+        ok = (PQresultStatus(result) == PGRES_TUPLES_OK || conn_result_error(conn, result, err)) &&
+             result_lsn(result, 0, 0, start, err);
+        PQclear(result);
+    }
+    conn_close(conn); /* a server that still waits for others notices and gives up */
+    return ok || error_context(err, "creating replication slot \"%s\"", config->slot);
+}
+
+struct slot_state {
+    bool exists;
+    bool ours; /* pgoutput, this database */
+    bool active, lost;
+    lsn_t confirmed;
+};
+
+static bool read_slot(PGconn *source, const char *name, struct slot_state *state,
+                      struct error *err)
+{
+    const char *lost = PQserverVersion(source) >= 130000 ? "wal_status = 'lost'" : "restart_lsn IS NULL";
+    char sql[512];
+    snprintf(sql, sizeof sql,
+             "SELECT plugin = 'pgoutput' AND database = pg_catalog.current_database(), active, %s,"
+             "       COALESCE(confirmed_flush_lsn, '0/0')"
+             "  FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+             lost);
+    PGresult *result = conn_query(source, sql, 1, &name, err);
+    bool ok = result != NULL;
+    *state = (struct slot_state){.exists = PQntuples(result) > 0};
+    if (ok && state->exists) {
+        state->ours = result_bool(result, 0, 0);
+        state->active = result_bool(result, 0, 1);
+        state->lost = result_bool(result, 0, 2);
+        ok = result_lsn(result, 0, 3, &state->confirmed, err);
+    }
+    PQclear(result);
+    return ok;
+}
+
+static bool drop_slot(PGconn *source, const char *name, struct error *err)
+{
+    PGresult *result = conn_query(source, "SELECT pg_catalog.pg_drop_replication_slot($1)", 1,
+                                  &name, err);
+    PQclear(result);
+    return result != NULL || error_context(err, "dropping replication slot \"%s\"", name);
+}
+
+/* The intent is on record before the slot is made: one that stands there without it is not ours. */
+static bool make_slot(struct migration *migration, int64_t epoch, struct stop *stop, lsn_t *start,
+                      struct error *err)
+{
+    const struct config *config = migration->config;
+    PGconn *control = migration->shards[0];
+    struct slot_state state;
+    char *intent;
+    char text[LSN_TEXT_SIZE];
+    if (!setting_get(control, "slot_intent", &intent, err))
+        return false;
+    bool intended = intent != NULL && strcmp(intent, config->slot) == 0;
+    free(intent);
+    if (!read_slot(migration->source, config->slot, &state, err))
+        return false;
+    if (state.exists && !intended) {
+        error_set(err, ERROR_CONFIG, "replication slot \"%s\" exists and is not of this migration",
+                  config->slot);
+        return error_hint(err, "Set slot: to another name, or, if nobody needs it: SELECT"
+                               " pg_drop_replication_slot('%s');", config->slot);
+    }
+    if (state.exists && !drop_slot(migration->source, config->slot, err))
+        return false; /* made by us, but its start was not recorded */
+    return setting_put(control, "slot_intent", config->slot, err) &&
+           journal_write(control, epoch, "create slot", NULL, err) &&
+           create_slot(config, stop, start, err) &&
+           setting_put(control, "slot_start", lsn_text(*start, text), err);
+}
+
+bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop, lsn_t *start,
+                  struct error *err)
+{
+    char *recorded;
+    if (!check_identity(migration, err) || !schema_install_source(migration->source, err) ||
+        !prepare_publication(migration, err) ||
+        !setting_get(migration->shards[0], "slot_start", &recorded, err))
+        return false;
+    if (recorded == NULL)
+        return make_slot(migration, epoch, stop, start, err);
+    bool ok = lsn_parse(recorded, start) ||
+              error_set(err, ERROR_FATAL, "recorded slot start \"%s\" is no position", recorded);
+    free(recorded);
+    return ok;
+}
+
+bool slot_check(struct migration *migration, lsn_t progress, struct error *err)
+{
+    const char *name = migration->config->slot;
+    struct slot_state state;
+    if (!read_slot(migration->source, name, &state, err))
+        return false;
+    if (!state.exists || !state.ours || state.lost) {
+        error_set(err, ERROR_CONFIG, "replication slot \"%s\" %s", name,
+                  !state.exists ? "is gone" : !state.ours ? "belongs to somebody else"
+                                                          : "has lost its WAL (max_slot_wal_keep_size)");
+        return error_hint(err, "Changes of the source are missing from here on: run \"pgportage"
+                               " abort\" and begin again.");
+    }
+    if (state.confirmed <= progress)
+        return true;
+    error_set(err, ERROR_CONFIG,
+              "replication slot \"%s\" is at " LSN_FORMAT ", ahead of what the shards have: "
+              LSN_FORMAT, name, LSN_ARGS(state.confirmed), LSN_ARGS(progress));
+    return error_hint(err, "Somebody else has read from it, or a shard was restored from a backup:"
+                           " run \"pgportage abort\" and begin again.");
+}
+
+bool slot_remove(PGconn *source, const struct config *config, struct error *err)
+{
+    struct slot_state state;
+    struct buffer sql;
+    if (!read_slot(source, config->slot, &state, err) ||
+        (state.exists && state.ours && !drop_slot(source, config->slot, err)))
+        return false;
+    buffer_init(&sql, 1024);
+    buffer_puts(&sql, "DROP PUBLICATION IF EXISTS ");
+    quote_ident(&sql, config->publication);
+    bool ok = conn_exec(source, buffer_text(&sql), err);
+    buffer_release(&sql);
+    return ok;
+}

@@ -1,0 +1,23 @@
+/*
+ * What is ours at the source: schema and marker table, publication, replication slot; made in this
+ * order, each committed before the next (S1, S2), each named in the journal before it is made.
+ */
+#ifndef RUN_SLOT_H
+#define RUN_SLOT_H
+
+#include "run/migration.h"
+#include "util/stop.h"
+
+/* All that is missing. `start` is where the stream begins when the slot is new, and what was recorded
+ * then otherwise. */
+bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop, lsn_t *start,
+                  struct error *err) MUST_CHECK;
+
+/* Whether it is still the slot of this migration: same cluster, not lost, not ahead of what is
+ * durable on the shards (S7). */
+bool slot_check(struct migration *migration, lsn_t progress, struct error *err) MUST_CHECK;
+
+/* Drops slot and publication. */
+bool slot_remove(PGconn *source, const struct config *config, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,193 @@
+#include "run/target.h"
+
+#include <errno.h>
+
+#include "pg/conn.h"
+#include "run/deferred.h"
+#include "run/partitions.h"
+#include "state/schema.h"
+#include "state/setting.h"
+#include "util/log.h"
+
+enum { SCHEMA_FILE_MAX = 64 * 1024 * 1024 };
+
+static const char applied_setting[] = "target_schema";
+
+static bool read_file(const char *path, struct buffer *text, struct error *err)
+{
+    char block[8192];
+    size_t got;
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return error_set(err, ERROR_CONFIG, "cannot open target.schema \"%s\": %s", path,
+                         strerror(errno));
+    while ((got = fread(block, 1, sizeof block, file)) > 0)
+        buffer_append(text, block, got);
+    bool ok = ferror(file) == 0 && !buffer_failed(text);
+    fclose(file);
+    return ok || error_set(err, ERROR_CONFIG, "cannot read target.schema \"%s\"", path);
+}
+
+static bool is_applied(PGconn *shard, bool *applied, struct error *err)
+{
+    bool exists;
+    char *value = NULL;
+    *applied = false;
+    if (!schema_exists(shard, &exists, err))
+        return false;
+    if (exists && !setting_get(shard, applied_setting, &value, err))
+        return false;
+    *applied = value != NULL;
+    free(value);
+    return true;
+}
+
+/* The line of an error in the file, from the server's character position. */
+static int line_of(const char *sql, const char *position)
+{
+    int line = 1;
+    long left = strtol(position, NULL, 10);
+    for (; *sql != '\0' && left > 1; sql++) {
+        line += *sql == '\n';
+        left -= ((unsigned char)*sql & 0xC0) != 0x80;
+    }
+    return line;
+}
+
+static bool apply_schema(PGconn *shard, const char *path, const char *sql, struct error *err)
+{
+    /* What a file without schema names expects. */
+    if (!conn_exec(shard, "SET LOCAL search_path = public", err))
+        return false;
+    PGresult *result = PQexec(shard, sql);
+    bool ok = PQresultStatus(result) == PGRES_COMMAND_OK ||
+              PQresultStatus(result) == PGRES_TUPLES_OK ||
+              PQresultStatus(result) == PGRES_EMPTY_QUERY;
+    if (!ok) {
+        const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
+        conn_result_error(shard, result, err);
+        err->class = err->class == ERROR_RETRY ? ERROR_RETRY : ERROR_CONFIG;
+        if (position != NULL)
+            error_context(err, "%s:%d", path, line_of(sql, position));
+        else
+            error_context(err, "%s", path);
+    } else if (PQtransactionStatus(shard) != PQTRANS_INTRANS) {
+        ok = error_set(err, ERROR_CONFIG, "%s ends the transaction it is applied in", path);
+        error_hint(err, "Take BEGIN, COMMIT and ROLLBACK out of the file.");
+    }
+    PQclear(result);
+    return ok && conn_exec(shard, "SET LOCAL search_path = ''", err);
+}
+
+static bool try_shard(struct migration *migration, unsigned shard, const char *sql,
+                      struct error *err)
+{
+    PGconn *conn = migration->shards[shard];
+    bool applied;
+    if (!is_applied(conn, &applied, err))
+        return false;
+    if (applied)
+        return true;
+    return conn_exec(conn, "BEGIN", err) &&
+           (sql == NULL || apply_schema(conn, migration->config->schema_file, sql, err));
+}
+
+static bool is_open(PGconn *conn)
+{
+    return PQtransactionStatus(conn) != PQTRANS_IDLE;
+}
+
+bool target_try(struct migration *migration, struct error *err)
+{
+    const char *path = migration->config->schema_file;
+    struct buffer sql;
+    bool ok = true;
+    buffer_init(&sql, SCHEMA_FILE_MAX);
+    if (path != NULL)
+        ok = read_file(path, &sql, err);
+    for (unsigned s = 0; ok && s < migration->shards_count; s++) {
+        ok = try_shard(migration, s, path != NULL ? buffer_text(&sql) : NULL, err) ||
+             error_context(err, "applying target.schema on shard %u", s);
+    }
+    buffer_release(&sql);
+    if (!ok || !migration_bind(migration, err))
+        return false;
+    return migration->findings.refused > 0 ||
+           bind_check_servers(&migration->set, migration->source, migration->shards[0],
+                              &migration->arena, &migration->findings, err);
+}
+
+bool target_rollback(struct migration *migration, struct error *err)
+{
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (is_open(migration->shards[s]) && !conn_exec(migration->shards[s], "ROLLBACK", err))
+            return false;
+    }
+    return true;
+}
+
+static bool commit_shard(struct migration *migration, unsigned shard, struct error *err)
+{
+    PGconn *conn = migration->shards[shard];
+    if (!is_open(conn))
+        return true;
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        const struct mapping *mapping = &migration->set.mappings[m];
+        if (mapping->partition_item >= 0 &&
+            !partitions_create(migration->source, conn, mapping, err))
+            return false;
+    }
+    return deferred_take(conn, err) && setting_put(conn, applied_setting, "applied", err) &&
+           conn_exec(conn, "COMMIT", err);
+}
+
+/* Tables whose rows must keep the source's order; decided while all their indexes are there. */
+static bool keep_serial(struct migration *migration, struct error *err)
+{
+    char *known;
+    struct buffer names;
+    if (!setting_get(migration->shards[0], "serial_tables", &known, err))
+        return false;
+    if (known != NULL) {
+        free(known);
+        return true;
+    }
+    buffer_init(&names, 1 << 20);
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        if (migration->set.mappings[m].serial_lane)
+            buffer_printf(&names, "%s\n", migration->set.mappings[m].name);
+    }
+    bool ok = setting_put(migration->shards[0], "serial_tables", buffer_text(&names), err);
+    buffer_release(&names);
+    return ok;
+}
+
+static bool prepare(struct migration *migration, struct error *err)
+{
+    if (!target_try(migration, err))
+        return false;
+    for (unsigned f = 0; f < migration->findings.count; f++) {
+        const struct finding *finding = &migration->findings.items[f];
+        if (finding->severity == SEVERITY_WARNING)
+            log_warning("%s: %s", finding->object, finding->reason);
+    }
+    if (migration->findings.refused > 0)
+        return migration_refused(migration, err);
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (s == 0 && !keep_serial(migration, err))
+            return false;
+        if (!commit_shard(migration, s, err))
+            return error_context(err, "preparing shard %u", s);
+    }
+    return true;
+}
+
+bool target_prepare(const struct config *config, struct error *err)
+{
+    struct migration migration;
+    if (!migration_open(&migration, config, "prepare", err))
+        return false;
+    bool ok = prepare(&migration, err); /* what is open is rolled back with the connection */
+    migration_close(&migration);
+    return ok;
+}
