@@ -6,6 +6,7 @@
 #define RUN_SLOT_H
 
 #include "run/migration.h"
+#include "pg/lsn.h"
 #include "util/stop.h"
 
 /* All that is missing. `start` is where the stream begins when the slot is new, and what was recorded

@@ -1,0 +1,21 @@
+/*
+ * One incarnation: the receiver, the lanes, the copy workers and the index builders, from the state
+ * that the databases hold until the first error or a stop. Nothing is repaired inside: whatever goes
+ * wrong ends all threads, and the next incarnation begins from what is durable.
+ *
+ *   receiver ──queues──> lanes ──> shards        copy workers: source ──> shards
+ *                          │ judge                     │ hold, cursor
+ *                          └────────── holds ──────────┘
+ */
+#ifndef RUN_ENGINE_H
+#define RUN_ENGINE_H
+
+#include "run/migration.h"
+#include "util/stop.h"
+
+/* `lock` is the session that holds the instance lock: when it is lost, so are we. Returns when
+ * `outer` asks for it (CANCELLED) or on an error. */
+bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, struct stop *outer,
+                struct error *err);
+
+#endif

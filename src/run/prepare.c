@@ -1,0 +1,192 @@
+#include "run/prepare.h"
+
+#include "copy/ranges.h"
+#include "mapping/statements.h"
+#include "pg/conn.h"
+#include "run/slot.h"
+#include "run/target.h"
+#include "state/epoch.h"
+#include "state/schema.h"
+#include "state/setting.h"
+#include "util/log.h"
+
+static const char *const phases[] = {"new", "preparing", "copying", "indexing", "ready"};
+
+static int phase_rank(const char *phase)
+{
+    for (int p = 0; p < (int)(sizeof phases / sizeof phases[0]); p++) {
+        if (phase != NULL && strcmp(phases[p], phase) == 0)
+            return p;
+    }
+    return 0;
+}
+
+bool phase_set(PGconn *control, int64_t epoch, const char *phase, struct error *err)
+{
+    char *before;
+    if (!setting_get(control, "phase", &before, err))
+        return false;
+    bool later = phase_rank(phase) > phase_rank(before);
+    free(before);
+    if (!later)
+        return true;
+    log_info("phase: %s", phase);
+    return setting_put(control, "phase", phase, err) &&
+           journal_write(control, epoch, phase, NULL, err);
+}
+
+/* ---- what must not change between runs ---- */
+
+/* A setting that is recorded at the first start; a CONFIG error when it differs later. */
+static bool keep_setting(PGconn *control, const char *name, const char *value, const char *what,
+                         struct error *err)
+{
+    char *before;
+    if (!setting_get(control, name, &before, err))
+        return false;
+    if (before == NULL)
+        return setting_put(control, name, value, err);
+    bool same = strcmp(before, value) == 0;
+    if (!same) {
+        error_set(err, ERROR_CONFIG, "%s changed since this migration began", what);
+        error_hint(err, "Put it back as it was, or run \"pgportage abort\" and begin again.");
+    }
+    free(before);
+    return same;
+}
+
+/* What the mappings say, in a form that does not depend on which indexes exist at the moment. */
+static bool keep_mappings(const struct migration *migration, PGconn *control, struct error *err)
+{
+    struct arena arena;
+    struct buffer text;
+    struct statement statement;
+    arena_init(&arena, 64 * 1024);
+    buffer_init(&text, 16 << 20);
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        const struct mapping *mapping = &migration->set.mappings[m];
+        statement_insert(mapping, &arena, &statement);
+        buffer_printf(&text, "%s: %s; shard %d\n", mapping->name, statement.sql,
+                      mapping->everywhere ? -2 : mapping->shard_item);
+    }
+    bool ok = keep_setting(control, "mappings", buffer_text(&text), "the mapping", err);
+    buffer_release(&text);
+    arena_release(&arena);
+    return ok;
+}
+
+static bool keep_settings(const struct migration *migration, struct error *err)
+{
+    PGconn *control = migration->shards[0];
+    char lanes[12], shards[12];
+    snprintf(lanes, sizeof lanes, "%d", migration->config->lanes);
+    snprintf(shards, sizeof shards, "%u", migration->shards_count);
+    return keep_setting(control, "lanes", lanes, "\"lanes\"", err) &&
+           keep_setting(control, "shards", shards, "the number of shards", err) &&
+           keep_setting(control, "slot", migration->config->slot, "\"slot\"", err) &&
+           keep_mappings(migration, control, err);
+}
+
+/* Which tables keep their order in one lane was decided while all indexes were there (target.c). */
+static bool restore_serial(struct migration *migration, struct error *err)
+{
+    char *names, *rest, *name;
+    if (!setting_get(migration->shards[0], "serial_tables", &names, err))
+        return false;
+    for (unsigned m = 0; m < migration->set.count; m++)
+        migration->set.mappings[m].serial_lane = false;
+    rest = names;
+    while (rest != NULL && (name = strsep(&rest, "\n")) != NULL) {
+        for (unsigned m = 0; m < migration->set.count; m++) {
+            if (strcmp(migration->set.mappings[m].name, name) == 0)
+                migration->set.mappings[m].serial_lane = true;
+        }
+    }
+    free(names);
+    return true;
+}
+
+/* ---- lanes ---- */
+
+static bool create_lanes(const struct migration *migration, int64_t epoch, lsn_t start,
+                         struct error *err)
+{
+    char lanes[12], position[LSN_TEXT_SIZE], epoch_text[24];
+    snprintf(lanes, sizeof lanes, "%d", migration->config->lanes);
+    snprintf(epoch_text, sizeof epoch_text, "%lld", (long long)epoch);
+    const char *const values[] = {lanes, lsn_text(start, position), epoch_text};
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        PGresult *result = conn_query(migration->shards[s],
+                                      "INSERT INTO portage.lane (lane, progress, epoch)"
+                                      " SELECT l, $2::pg_lsn, $3::bigint"
+                                      "   FROM pg_catalog.generate_series(0, $1::int - 1) AS l"
+                                      " ON CONFLICT DO NOTHING",
+                                      3, values, err);
+        PQclear(result);
+        if (result == NULL)
+            return error_context(err, "creating the lanes of shard %u", s);
+    }
+    return true;
+}
+
+static bool least_progress(const struct migration *migration, lsn_t *least, struct error *err)
+{
+    *least = UINT64_MAX;
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        lsn_t progress;
+        PGresult *result = conn_query_row(migration->shards[s],
+                                          "SELECT pg_catalog.min(progress) FROM portage.lane", 0,
+                                          NULL, err);
+        bool ok = result != NULL && result_lsn(result, 0, 0, &progress, err);
+        PQclear(result);
+        if (!ok)
+            return false;
+        *least = progress < *least ? progress : *least;
+    }
+    return true;
+}
+
+/* ---- the sequence ---- */
+
+static bool install_schemas(const struct config *config, struct error *err)
+{
+    for (unsigned s = 0; s < config->shards_count; s++) {
+        PGconn *conn = conn_open(config->shards[s].text, CONN_SESSION, "prepare", err);
+        bool ok = conn != NULL && schema_install_shard(conn, err);
+        conn_close(conn);
+        if (!ok)
+            return error_context(err, "shard %u", s);
+    }
+    return true;
+}
+
+static bool continue_prepared(struct migration *migration, struct stop *stop, int64_t *epoch,
+                              struct error *err)
+{
+    lsn_t start, progress;
+    PGconn *control = migration->shards[0];
+    if (!epoch_raise(migration->shards, migration->shards_count, epoch, err) ||
+        !phase_set(control, *epoch, "preparing", err) || !migration_bind(migration, err))
+        return false;
+    if (migration->findings.refused > 0)
+        return migration_refused(migration, err);
+    return restore_serial(migration, err) && keep_settings(migration, err) &&
+           slot_prepare(migration, *epoch, stop, &start, err) &&
+           create_lanes(migration, *epoch, start, err) &&
+           ranges_create(migration->source, migration->shards, migration->shards_count,
+                         &migration->set, *epoch, err) &&
+           least_progress(migration, &progress, err) && slot_check(migration, progress, err) &&
+           phase_set(control, *epoch, "copying", err);
+}
+
+bool prepare(struct migration *migration, const struct config *config, struct stop *stop,
+             int64_t *epoch, struct error *err)
+{
+    if (!install_schemas(config, err) || !target_prepare(config, err) ||
+        !migration_open(migration, config, "supervisor", err))
+        return false;
+    if (continue_prepared(migration, stop, epoch, err))
+        return true;
+    migration_close(migration);
+    return false;
+}

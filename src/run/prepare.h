@@ -1,0 +1,25 @@
+/*
+ * From nothing, or from wherever an earlier instance was when it ended, to "copy and stream can
+ * begin". Each step is recorded in the databases in the transaction that does it, or before it, so
+ * the same sequence starts and continues a migration:
+ *
+ *   schema portage on every shard; target DDL, partitions, indexes put aside (target.h);
+ *   the epoch raised, before any state is read; mappings bound, the same as before;
+ *   marker, publication, slot (slot.h); lanes and ranges.
+ *
+ * The caller holds the instance lock.
+ */
+#ifndef RUN_PREPARE_H
+#define RUN_PREPARE_H
+
+#include "run/migration.h"
+#include "util/stop.h"
+
+/* Leaves `migration` open, for the engine. */
+bool prepare(struct migration *migration, const struct config *config, struct stop *stop,
+             int64_t *epoch, struct error *err) MUST_CHECK;
+
+/* new, preparing, copying, indexing, ready: what `status` shows. The phase never goes back. */
+bool phase_set(PGconn *control, int64_t epoch, const char *phase, struct error *err) MUST_CHECK;
+
+#endif
