@@ -374,7 +374,8 @@ bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, struct
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);
-        log_set_status_line(NULL);
+        if (isatty(STDERR_FILENO) == 1)
+            log_set_status_line("");
     }
     engine_release(&engine);
     return ok;

@@ -218,7 +218,7 @@ bool range_claim(PGconn *shard, const struct mapping *mapping, int range, int64_
         return false;
     bool claimed = strcmp(PQcmdTuples(result), "1") == 0;
     PQclear(result);
-    return claimed || error_set(err, ERROR_FATAL, "another instance of pgportage has taken over");
+    return claimed || error_set(err, ERROR_RETRY, "another instance of pgportage has taken over");
 }
 
 bool range_advance(PGconn *shard, const struct chunk_row *chunk, bool done, int64_t rows,

@@ -51,7 +51,7 @@ bool range_load(PGconn *shard, const struct mapping_set *set, struct arena *aren
 bool chunk_load(PGconn *shard, const struct mapping_set *set, struct arena *arena,
                 struct chunk_row **rows, unsigned *count, struct error *err) MUST_CHECK;
 
-/* First in a chunk's transaction: locks the range under our epoch; FATAL if the epoch has gone on. */
+/* First in a chunk's transaction: locks the range under our epoch; RETRY if another instance has it. */
 bool range_claim(PGconn *shard, const struct mapping *mapping, int range, int64_t epoch,
                  struct error *err) MUST_CHECK;
 /* Last in it: the new cursor (done if the chunk reached the range's end), and the chunk. */

@@ -1,0 +1,145 @@
+/* The commands, the options that all of them share, and what errors mean to a shell. */
+#include <stdio.h>
+
+#include "cli/command.h"
+#include "util/log.h"
+
+static const struct command commands[] = {
+    {"plan", "shows what a run would do, and what stands in the way",
+     "Changes nothing. Exits with 1 when something is refused.\n", cmd_plan},
+    {"run", "carries the database across and keeps both sides equal",
+     "Runs until it is stopped (SIGTERM, SIGINT: exit code 5). Run again at any time, it goes on\n"
+     "where it was. A second instance waits and takes over when the first one goes.\n",
+     cmd_run},
+    {"status", "tells where the migration stands",
+     "  --watch    again every second\n", cmd_status},
+    {"finish", "removes what is ours from all databases, when the migration is over",
+     "Refuses before the migration is ready, and while an instance runs.\n", cmd_finish},
+    {"abort", "gives the migration up and removes what is ours from all databases",
+     "Leaves the target's tables and rows where they are.\n", cmd_abort},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static const char shared_options[] =
+    "Options of all commands:\n"
+    "  --config FILE   the configuration (portage.yaml)\n"
+    "  --json          the result as JSON\n"
+    "  --dry-run       show what would be done, change nothing\n"
+    "  --verbose       log what is done in detail\n"
+    "  --help          this text; after a command, the command's\n"
+    "  --version       the version\n";
+
+static void print_help(FILE *to)
+{
+    fprintf(to, "pgportage " PGPORTAGE_VERSION
+                ": carries a live PostgreSQL database into a new cluster\n\n"
+                "Usage: pgportage [OPTION]… COMMAND\n\nCommands:\n");
+    for (size_t c = 0; c < COMMANDS; c++)
+        fprintf(to, "  %-8s %s\n", commands[c].name, commands[c].summary);
+    fprintf(to, "\n%s\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 something must be"
+                " changed first,\n4 gave up (run again continues), 5 stopped on request.\n",
+            shared_options);
+}
+
+static void print_command_help(const struct command *command)
+{
+    printf("pgportage %s: %s\n\nUsage: pgportage [OPTION]… %s\n\n%s\n%s", command->name,
+           command->summary, command->name, command->usage, shared_options);
+}
+
+int command_failed(const struct error *err)
+{
+    if (err->class == ERROR_CANCELLED)
+        return EXIT_STOPPED;
+    log_error(err);
+    return err->class == ERROR_CONFIG || err->class == ERROR_LIMIT ? EXIT_CONFIG : EXIT_FAILED;
+}
+
+bool command_flag(const struct command_line *line, const char *flag)
+{
+    for (int i = 1; i < line->argc; i++) {
+        if (strcmp(line->argv[i], flag) == 0)
+            return true;
+    }
+    return false;
+}
+
+int command_no_arguments(const struct command_line *line)
+{
+    if (line->argc == 1)
+        return EXIT_OK;
+    fprintf(stderr, "pgportage %s: unknown argument \"%s\"; see pgportage %s --help\n",
+            line->argv[0], line->argv[1], line->argv[0]);
+    return EXIT_USAGE;
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t c = 0; c < COMMANDS; c++) {
+        if (strcmp(commands[c].name, name) == 0)
+            return &commands[c];
+    }
+    return NULL;
+}
+
+struct parsed {
+    struct command_line line;
+    const struct command *command;
+    bool help, version;
+};
+
+/* Shared options may stand anywhere; what is not one of them is the command and what belongs to it. */
+static bool parse(int argc, char **argv, struct parsed *parsed)
+{
+    int kept = 0;
+    *parsed = (struct parsed){.line = {.config_path = "portage.yaml", .argv = argv}};
+    for (int i = 1; i < argc; i++) {
+        struct command_line *line = &parsed->line;
+        if (strcmp(argv[i], "--json") == 0)
+            line->json = true;
+        else if (strcmp(argv[i], "--dry-run") == 0)
+            line->dry_run = true;
+        else if (strcmp(argv[i], "--verbose") == 0)
+            line->verbose = true;
+        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            parsed->help = true;
+        else if (strcmp(argv[i], "--version") == 0)
+            parsed->version = true;
+        else if (strncmp(argv[i], "--config=", 9) == 0)
+            line->config_path = argv[i] + 9;
+        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
+            line->config_path = argv[++i];
+        else
+            argv[kept++] = argv[i];
+    }
+    parsed->line.argc = kept;
+    if (kept > 0)
+        parsed->command = find_command(argv[0]);
+    if (kept == 0 || parsed->command != NULL)
+        return true;
+    fprintf(stderr, "pgportage: unknown command or option \"%s\"; see pgportage --help\n", argv[0]);
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    struct parsed parsed;
+    if (!parse(argc, argv, &parsed))
+        return EXIT_USAGE;
+    if (parsed.version) {
+        puts("pgportage " PGPORTAGE_VERSION);
+        return EXIT_OK;
+    }
+    if (parsed.help && parsed.command != NULL) {
+        print_command_help(parsed.command);
+        return EXIT_OK;
+    }
+    if (parsed.command == NULL) {
+        print_help(parsed.help ? stdout : stderr);
+        return parsed.help ? EXIT_OK : EXIT_USAGE;
+    }
+    if (parsed.line.verbose)
+        log_set_level(LOG_DEBUG);
+    return parsed.command->main(&parsed.line);
+}

@@ -1,0 +1,114 @@
+#include "run/cleanup.h"
+
+#include "pg/conn.h"
+#include "run/slot.h"
+#include "state/epoch.h"
+#include "state/schema.h"
+#include "state/setting.h"
+#include "util/log.h"
+
+struct cleaning {
+    const struct config *config;
+    struct migration migration; /* connections only; nothing is bound */
+    bool give_up;
+    struct error *err;
+};
+
+/* Nobody else may be at work, and none may begin: the lock is ours until the connection ends. */
+static bool take_lock(struct cleaning *cleaning)
+{
+    bool taken;
+    if (!epoch_try_lock(cleaning->migration.shards[0], &taken, cleaning->err))
+        return false;
+    if (taken)
+        return true;
+    error_set(cleaning->err, ERROR_CONFIG, "an instance of pgportage is running");
+    return error_hint(cleaning->err, "Stop \"pgportage run\" first (SIGTERM).");
+}
+
+static bool check_phase(struct cleaning *cleaning)
+{
+    bool exists;
+    char *phase = NULL;
+    PGconn *control = cleaning->migration.shards[0];
+    if (cleaning->give_up)
+        return true;
+    if (!schema_exists(control, &exists, cleaning->err) ||
+        (exists && !setting_get(control, "phase", &phase, cleaning->err)))
+        return false;
+    bool over = !exists || (phase != NULL && strcmp(phase, "ready") == 0);
+    if (!over) {
+        error_set(cleaning->err, ERROR_CONFIG, "the migration is not finished: its phase is %s",
+                  phase != NULL ? phase : "new");
+        error_hint(cleaning->err, "\"pgportage run\" goes on with it, \"pgportage abort\" gives it up.");
+    }
+    free(phase);
+    return over;
+}
+
+static bool tell(const struct cleaning *cleaning)
+{
+    const struct config *config = cleaning->config;
+    printf("source: replication slot \"%s\", publication \"%s\", schema portage\n", config->slot,
+           config->publication);
+    for (unsigned s = 0; s < config->shards_count; s++)
+        printf("shard %u: schema portage\n", s);
+    return true;
+}
+
+static bool remove_all(struct cleaning *cleaning)
+{
+    struct migration *migration = &cleaning->migration;
+    if (!slot_remove(migration->source, cleaning->config, cleaning->err) ||
+        !schema_remove(migration->source, cleaning->err))
+        return error_context(cleaning->err, "cleaning the source");
+    /* control last: what remains to be done is still known until then */
+    for (unsigned s = migration->shards_count; s-- > 0;) {
+        if (!schema_remove(migration->shards[s], cleaning->err))
+            return error_context(cleaning->err, "cleaning shard %u", s);
+    }
+    return true;
+}
+
+/* Looks again, rather than believing the DROPs. */
+static bool prove(struct cleaning *cleaning)
+{
+    const struct config *config = cleaning->config;
+    const char *const names[] = {config->slot, config->publication};
+    struct migration *migration = &cleaning->migration;
+    PGresult *result = conn_query_row(
+        migration->source,
+        "SELECT (SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)"
+        "     + (SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = $2)"
+        "     + (SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'portage')",
+        2, names, cleaning->err);
+    if (result == NULL)
+        return false;
+    int64_t left = result_int(result, 0, 0);
+    PQclear(result);
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        bool exists;
+        if (!schema_exists(migration->shards[s], &exists, cleaning->err))
+            return false;
+        left += exists;
+    }
+    if (left > 0)
+        return error_set(cleaning->err, ERROR_FATAL, "%lld of our objects are still there",
+                         (long long)left);
+    printf("Nothing of pgportage is left on the source and on %u shard%s.\n",
+           migration->shards_count, migration->shards_count == 1 ? "" : "s");
+    return true;
+}
+
+bool cleanup(const struct config *config, bool give_up, bool dry_run, struct error *err)
+{
+    struct cleaning cleaning = {.config = config, .give_up = give_up, .err = err};
+    if (!migration_open(&cleaning.migration, config, "cleanup", err))
+        return false;
+    bool ok = take_lock(&cleaning) && check_phase(&cleaning) &&
+              (dry_run ? tell(&cleaning) : remove_all(&cleaning) && prove(&cleaning));
+    migration_close(&cleaning.migration);
+    if (ok && give_up && !dry_run)
+        printf("The tables of the target and their rows were left as they are.\n");
+    return ok;
+}

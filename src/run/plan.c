@@ -1,0 +1,108 @@
+#include "run/plan.h"
+
+#include "run/target.h"
+
+static const char *placement(const struct mapping *mapping, unsigned shards)
+{
+    if (mapping->everywhere)
+        return "every shard";
+    return shards == 1 ? "one target" : "by hash";
+}
+
+static const char *inverse_of(const struct mapping *mapping, const struct mapping_item *item,
+                              const char **how)
+{
+    const struct select_item *select = item->select;
+    *how = "none needed";
+    if (select->column < 0)
+        return NULL;
+    const char *source = mapping->source->columns[select->column].name;
+    for (unsigned i = 0; i < mapping->config->inverse_count; i++) {
+        if (strcmp(mapping->config->inverse[i].column.text, source) == 0) {
+            *how = "given";
+            return mapping->config->inverse[i].expr.text;
+        }
+    }
+    *how = select->inverse != NULL ? "derived" : "missing";
+    return select->inverse;
+}
+
+static json_t *column_json(const struct mapping *mapping, const struct mapping_item *item)
+{
+    const char *how;
+    const struct select_item *select = item->select;
+    const char *inverse = inverse_of(mapping, item, &how);
+    const struct column *source =
+        select->column >= 0 ? &mapping->source->columns[select->column] : NULL;
+    return json_pack("{s:s?, s:s?, s:s, s:s, s:s, s:s?, s:s}", "source",
+                     source != NULL ? source->name : NULL, "source_type",
+                     source != NULL ? source->full_type : NULL, "expression", select->expr,
+                     "target", item->target->name, "target_type", item->target->full_type,
+                     "inverse", inverse, "inverse_is", how);
+}
+
+static json_t *key_json(const struct mapping *mapping)
+{
+    json_t *key = json_array();
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        json_array_append_new(
+            key, json_string(mapping->source->columns[mapping->key[k].source].name));
+    return key;
+}
+
+static json_t *table_json(const struct mapping *mapping, unsigned shards)
+{
+    json_t *columns = json_array();
+    for (unsigned i = 0; i < mapping->items_count; i++)
+        json_array_append_new(columns, column_json(mapping, &mapping->items[i]));
+    json_t *table = json_pack(
+        "{s:s, s:o, s:o, s:s, s:s, s:s, s:I, s:I, s:b}", "name", mapping->name, "columns", columns,
+        "key", key_json(mapping), "placement", placement(mapping, shards), "copy",
+        mapping->copy_mode == COPY_RANGES ? "by key" : "whole", "format",
+        mapping->copy_format == COPY_BINARY ? "binary" : "text", "rows",
+        (json_int_t)mapping->source->rows_estimate, "bytes", (json_int_t)mapping->source->bytes,
+        "one_lane", (int)(mapping->serial_lane || !mapping->has_key));
+    char *from = NULL;
+    if (asprintf(&from, "%s.%s", mapping->source->schema, mapping->source->name) >= 0)
+        json_object_set_new(table, "from", json_string(from));
+    free(from);
+    if (mapping->shard_item >= 0)
+        json_object_set_new(table, "shard_by",
+                            json_string(mapping->items[mapping->shard_item].target->name));
+    if (mapping->where != NULL)
+        json_object_set_new(table, "where", json_string(mapping->where));
+    return table;
+}
+
+static json_t *finding_json(const struct finding *finding)
+{
+    json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s?}", "severity",
+                               severity_name(finding->severity), "code", finding->code, "object",
+                               finding->object, "reason", finding->reason, "fix", finding->fix);
+    if (finding->line > 0) {
+        json_object_set_new(object, "line", json_integer(finding->line));
+        json_object_set_new(object, "column", json_integer(finding->column));
+    }
+    return object;
+}
+
+json_t *plan_make(struct migration *migration, struct error *err)
+{
+    struct error rollback = ERROR_INIT;
+    bool ok = target_try(migration, err);
+    if (!target_rollback(migration, &rollback) && ok)
+        *err = rollback, ok = false;
+    if (!ok)
+        return NULL;
+    json_t *tables = json_array(), *findings = json_array();
+    for (unsigned m = 0; m < migration->set.count; m++)
+        json_array_append_new(tables,
+                              table_json(&migration->set.mappings[m], migration->shards_count));
+    for (unsigned f = 0; f < migration->findings.count; f++)
+        json_array_append_new(findings, finding_json(&migration->findings.items[f]));
+    return json_pack("{s:i, s:i, s:i, s:o, s:o, s:b}", "source_version",
+                     migration->source_catalog.version / 10000, "target_version",
+                     migration->target_catalogs[0].version / 10000, "shards",
+                     (int)migration->shards_count, "tables", tables, "findings", findings, "refused",
+                     (int)(migration->findings.refused > 0));
+}

@@ -1,0 +1,248 @@
+#include "run/status.h"
+
+#include "pg/conn.h"
+#include "state/schema.h"
+#include "state/setting.h"
+
+struct reading {
+    const struct config *config;
+    PGconn *source;
+    PGconn **shards;
+    json_t *status;
+    lsn_t source_position;
+    struct error *err;
+};
+
+static json_t *cell_text(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? json_null()
+                                            : json_string(result_text(result, row, column));
+}
+
+static json_t *cell_int(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? json_null()
+                                            : json_integer(result_int(result, row, column));
+}
+
+static const char *next_step(const char *phase)
+{
+    static const char *const next[][2] = {
+        {"new", "pgportage run begins the migration"},
+        {"preparing", "the slot is being created; it waits for transactions that run at the source"},
+        {"copying", "copy beside the stream; indexes and keys follow"},
+        {"indexing", "indexes and keys are being built; then it is ready to cut over"},
+        {"ready", "ready to cut over; the stream goes on"},
+    };
+    for (size_t n = 0; n < sizeof next / sizeof next[0]; n++) {
+        if (strcmp(phase, next[n][0]) == 0)
+            return next[n][1];
+    }
+    return "";
+}
+
+/* ---- control ---- */
+
+static bool read_control(struct reading *reading)
+{
+    PGconn *control = reading->shards[0];
+    PGresult *result = conn_query_row(
+        control,
+        "SELECT COALESCE((SELECT value FROM portage.setting WHERE name = 'phase'), 'new'),"
+        "       (SELECT epoch FROM portage.instance),"
+        "       EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted"
+        "                 AND database = (SELECT oid FROM pg_catalog.pg_database"
+        "                                  WHERE datname = pg_catalog.current_database())"
+        "                 AND (classid::bigint << 32 | objid::bigint)"
+        "                     = pg_catalog.hashtext('portage.instance')::bigint)",
+        0, NULL, reading->err);
+    if (result == NULL)
+        return false;
+    json_t *status = reading->status;
+    json_object_set_new(status, "phase", cell_text(result, 0, 0));
+    json_object_set_new(status, "epoch", cell_int(result, 0, 1));
+    json_object_set_new(status, "running", json_boolean(result_bool(result, 0, 2)));
+    json_object_set_new(status, "next", json_string(next_step(result_text(result, 0, 0))));
+    json_object_set_new(status, "dead_letters", json_integer(0));
+    PQclear(result);
+    return true;
+}
+
+/* ---- shards ---- */
+
+static void add_to(json_t *object, const char *key, int64_t value)
+{
+    int64_t before = (int64_t)json_integer_value(json_object_get(object, key));
+    json_object_set_new(object, key, json_integer(before + value));
+}
+
+static json_t *table_of(json_t *tables, const char *name)
+{
+    size_t index;
+    json_t *table;
+    json_array_foreach (tables, index, table) {
+        if (strcmp(json_string_value(json_object_get(table, "name")), name) == 0)
+            return table;
+    }
+    table = json_pack("{s:s}", "name", name);
+    json_array_append_new(tables, table);
+    return table;
+}
+
+/* Tables add up over shards. */
+static bool read_ranges(struct reading *reading, unsigned shard)
+{
+    PGresult *result = conn_query(reading->shards[shard],
+                                  "SELECT mapping, count(*), count(*) FILTER (WHERE done),"
+                                  "       sum(rows), sum(bytes)"
+                                  "  FROM portage.range GROUP BY mapping ORDER BY mapping",
+                                  0, NULL, reading->err);
+    if (result == NULL)
+        return false;
+    for (int row = 0; row < PQntuples(result); row++) {
+        json_t *table = table_of(json_object_get(reading->status, "tables"),
+                                 result_text(result, row, 0));
+        add_to(table, "ranges", result_int(result, row, 1));
+        add_to(table, "ranges_done", result_int(result, row, 2));
+        add_to(table, "rows", result_int(result, row, 3));
+        add_to(table, "bytes", result_int(result, row, 4));
+    }
+    PQclear(result);
+    return true;
+}
+
+static bool read_lanes(struct reading *reading, unsigned shard)
+{
+    PGresult *result = conn_query(
+        reading->shards[shard],
+        "SELECT lane, progress, changes, source_time,"
+        "       EXTRACT(epoch FROM pg_catalog.clock_timestamp() - source_time)::text"
+        "  FROM portage.lane ORDER BY lane",
+        0, NULL, reading->err);
+    if (result == NULL)
+        return false;
+    for (int row = 0; row < PQntuples(result); row++) {
+        lsn_t progress;
+        if (!result_lsn(result, row, 1, &progress, reading->err)) {
+            PQclear(result);
+            return false;
+        }
+        int64_t behind = (int64_t)(reading->source_position - progress);
+        json_t *lane = json_object();
+        json_object_set_new(lane, "shard", json_integer(shard));
+        json_object_set_new(lane, "lane", cell_int(result, row, 0));
+        json_object_set_new(lane, "progress", cell_text(result, row, 1));
+        json_object_set_new(lane, "behind_bytes", json_integer(behind > 0 ? behind : 0));
+        json_object_set_new(lane, "changes", cell_int(result, row, 2));
+        json_object_set_new(lane, "source_time", cell_text(result, row, 3));
+        json_array_append_new(json_object_get(reading->status, "lanes"), lane);
+    }
+    PQclear(result);
+    return true;
+}
+
+static bool read_deferred(struct reading *reading, unsigned shard)
+{
+    PGresult *result = conn_query(reading->shards[shard],
+                                  "SELECT kind, count(*) FILTER (WHERE state <> 'done'),"
+                                  "       count(*) FILTER (WHERE state = 'done')"
+                                  "  FROM portage.deferred GROUP BY kind ORDER BY kind",
+                                  0, NULL, reading->err);
+    if (result == NULL)
+        return false;
+    for (int row = 0; row < PQntuples(result); row++)
+        json_array_append_new(json_object_get(reading->status, "deferred"),
+                              json_pack("{s:i, s:s, s:I, s:I}", "shard", (int)shard, "kind",
+                                        result_text(result, row, 0), "waiting",
+                                        (json_int_t)result_int(result, row, 1), "done",
+                                        (json_int_t)result_int(result, row, 2)));
+    PQclear(result);
+    return true;
+}
+
+/* ---- source ---- */
+
+static bool read_source(struct reading *reading)
+{
+    const char *slot = reading->config->slot;
+    PGresult *result = conn_query_row(
+        reading->source,
+        "SELECT pg_catalog.pg_current_wal_lsn(), s.active,"
+        "       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::bigint"
+        "  FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1",
+        1, &slot, reading->err);
+    if (result == NULL)
+        return false;
+    json_object_set_new(reading->status, "source_position", cell_text(result, 0, 0));
+    json_object_set_new(reading->status, "slot_active", json_boolean(result_bool(result, 0, 1)));
+    json_object_set_new(reading->status, "wal_retained_bytes", cell_int(result, 0, 2));
+    bool ok = result_lsn(result, 0, 0, &reading->source_position, reading->err);
+    PQclear(result);
+    return ok;
+}
+
+/* How long ago, by the source's commit times, the slowest lane was; 0 when nothing is behind. */
+static void set_lag(struct reading *reading)
+{
+    size_t index;
+    json_t *lane;
+    int64_t behind = 0;
+    json_array_foreach (json_object_get(reading->status, "lanes"), index, lane) {
+        int64_t each = (int64_t)json_integer_value(json_object_get(lane, "behind_bytes"));
+        behind = each > behind ? each : behind;
+    }
+    json_object_set_new(reading->status, "behind_bytes", json_integer(behind));
+}
+
+static bool read_all(struct reading *reading)
+{
+    bool exists;
+    if (!schema_exists(reading->shards[0], &exists, reading->err))
+        return false;
+    if (!exists) {
+        json_object_set_new(reading->status, "phase", json_string("new"));
+        json_object_set_new(reading->status, "running", json_false());
+        json_object_set_new(reading->status, "next", json_string(next_step("new")));
+        return true;
+    }
+    if (!read_control(reading) || !read_source(reading))
+        return false;
+    for (unsigned s = 0; s < reading->config->shards_count; s++) {
+        if (!schema_exists(reading->shards[s], &exists, reading->err))
+            return false;
+        if (exists && (!read_ranges(reading, s) || !read_lanes(reading, s) ||
+                       !read_deferred(reading, s)))
+            return error_context(reading->err, "reading shard %u", s);
+    }
+    set_lag(reading);
+    return true;
+}
+
+static bool connect_all(struct reading *reading)
+{
+    const struct config *config = reading->config;
+    reading->source = conn_open(config->source.text, CONN_SESSION, "status", reading->err);
+    bool ok = reading->source != NULL;
+    for (unsigned s = 0; ok && s < config->shards_count; s++) {
+        reading->shards[s] =
+            conn_open(config->shards[s].text, CONN_SESSION, "status", reading->err);
+        ok = reading->shards[s] != NULL;
+    }
+    return ok;
+}
+
+json_t *status_read(const struct config *config, struct error *err)
+{
+    struct reading reading = {.config = config, .err = err};
+    reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
+    reading.status = json_pack("{s:[], s:[], s:[]}", "tables", "lanes", "deferred");
+    bool ok = connect_all(&reading) && read_all(&reading);
+    conn_close(reading.source);
+    for (unsigned s = 0; s < config->shards_count; s++)
+        conn_close(reading.shards[s]);
+    free(reading.shards);
+    if (ok)
+        return reading.status;
+    json_decref(reading.status);
+    return NULL;
+}

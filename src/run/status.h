@@ -1,0 +1,22 @@
+/*
+ * Where a migration stands, read from the databases alone, whether or not an instance is running.
+ */
+#ifndef RUN_STATUS_H
+#define RUN_STATUS_H
+
+#include <jansson.h>
+
+#include "mapping/config.h"
+#include "util/error.h"
+
+/*
+ * A JSON object; the caller releases it. NULL on error. docs/reference.md describes it:
+ *   phase, running, epoch, next
+ *   tables: [{name, ranges, ranges_done, rows, bytes}]
+ *   lanes: [{shard, lane, progress, behind_bytes, changes, source_time}]
+ *   lag_seconds, wal_retained_bytes, source_position, slot_active, dead_letters,
+ *   deferred: [{shard, kind, waiting, done}]
+ */
+json_t *status_read(const struct config *config, struct error *err);
+
+#endif
