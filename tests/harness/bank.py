@@ -8,7 +8,7 @@ import subprocess
 from .portage import program
 from .postgres import ROOT
 
-FILES = ROOT / "demo" / "bank"
+FILES = ROOT / "demos" / "bank"
 LOAD_TIMEOUT = 600
 CHECK_TIMEOUT = 300
 
@@ -49,7 +49,7 @@ class Bank:
 
     def __init__(self, folder, program_path=None):
         self.folder = pathlib.Path(folder)
-        self.program = pathlib.Path(program_path or program("demo/bank/bank"))
+        self.program = pathlib.Path(program_path or program("demos/bank/bank"))
         self.acks = []
         self.process = None
         self.seed = 0

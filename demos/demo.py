@@ -1,5 +1,5 @@
 """The demo: a bank on PostgreSQL 12 moves to two shards of PostgreSQL 15 and another schema, while its
-clients write, and pgportage is killed on the way. Run it with demo/demo.sh, which builds first."""
+clients write, and pgportage is killed on the way. Run it with ./demo, which builds first."""
 import argparse
 import contextlib
 import json
