@@ -542,10 +542,12 @@ bool bind_table(const struct config *config, unsigned shards_count,
                            : arena_printf(arena, "%s.%s", target->schema, target->name);
     if (!read_list(&binding, list) || !bind_items(&binding, list) || !bind_where(&binding))
         return false;
-    bool ok = check_identity(&binding) & check_words(&binding);
+    bool ok = check_identity(&binding);
+    ok = check_words(&binding) && ok;
     if (!bind_key(&binding) || !ok)
         return false;
     bind_uniques(&binding);
     bind_copy(&binding);
-    return bind_shard(&binding) & bind_partitions(&binding);
+    ok = bind_shard(&binding);
+    return bind_partitions(&binding) && ok;
 }
