@@ -196,16 +196,28 @@ static bool index_within(const struct unique_index *inner, const struct unique_i
     return true;
 }
 
+/* The index that the replica identity goes by; NULL for FULL and NOTHING, and where none serves: a
+ * deferrable primary key does not (R3). */
+static const struct unique_index *find_identity_index(const struct relation *source)
+{
+    for (unsigned u = 0; u < source->uniques_count; u++) {
+        const struct unique_index *index = &source->uniques[u];
+        bool chosen = source->replica_identity == 'i' ? index->replica_identity
+                                                      : source->replica_identity == 'd' && index->primary;
+        if (chosen && index->immediate)
+            return index;
+    }
+    return NULL;
+}
+
 /* The key must be known of every old row, so it lies within the replica identity. Of the two the
  * primary key is preferred: it is what the copy walks along. */
 static const struct unique_index *choose_key(const struct relation *source)
 {
-    const struct unique_index *primary = NULL, *identity = NULL;
+    const struct unique_index *primary = NULL, *identity = find_identity_index(source);
     for (unsigned u = 0; u < source->uniques_count; u++) {
         if (source->uniques[u].primary)
             primary = &source->uniques[u];
-        if (source->uniques[u].replica_identity)
-            identity = &source->uniques[u];
     }
     if (source->replica_identity != 'i')
         return primary;
@@ -216,16 +228,12 @@ static const struct unique_index *choose_key(const struct relation *source)
 static void set_identity(const struct binding *binding)
 {
     const struct relation *source = binding->source;
-    const struct unique_index *key = relation_key(source);
-    for (unsigned u = 0; source->replica_identity == 'i' && u < source->uniques_count; u++) {
-        if (source->uniques[u].replica_identity)
-            key = &source->uniques[u];
-    }
+    const struct unique_index *key = find_identity_index(source);
     for (unsigned c = 0; c < source->columns_count; c++) {
         if (source->replica_identity == 'f' && !source->columns[c].generated)
             column_set_add(&binding->mapping->identity, c);
     }
-    for (unsigned k = 0; source->replica_identity != 'f' && key != NULL && k < key->count; k++)
+    for (unsigned k = 0; key != NULL && k < key->count; k++)
         column_set_add(&binding->mapping->identity,
                        (unsigned)relation_column_by_attnum(source, key->attnums[k]));
 }
@@ -298,15 +306,13 @@ static bool check_identity(const struct binding *binding)
 {
     const struct relation *source = binding->source;
     char fix[512];
-    bool known = source->replica_identity == 'f' ||
-                 (source->replica_identity != 'n' && relation_key(source) != NULL);
-    if (known)
+    if (source->replica_identity == 'f' || find_identity_index(source) != NULL)
         return true;
     snprintf(fix, sizeof fix, "ALTER TABLE \"%s\".\"%s\" REPLICA IDENTITY FULL;", source->schema,
              source->name);
     return REFUSE(binding, "no-replica-identity", NULL, NULL, fix,
-                  "%s.%s has no replica identity: once it is published, its own updates and deletes"
-                  " would fail", source->schema, source->name);
+                  "%s.%s has no replica identity that serves (a deferrable key does not): once it is"
+                  " published, its own updates and deletes would fail", source->schema, source->name);
 }
 
 /* Whether a unique index of the target holds whenever the source's key does. */

@@ -471,14 +471,15 @@ void statement_delete(const struct mapping *mapping, struct arena *arena,
     builder_finish(builder, arena, statement);
 }
 
-const char *statement_truncate(const struct mapping *mapping, struct arena *arena)
+/* A merge's part: what its constants tell. */
+static const char *delete_part(struct builder *builder, struct arena *arena)
 {
-    struct builder *builder = builder_new(mapping);
+    const struct mapping *mapping = builder->mapping;
     struct buffer *sql = &builder->sql;
     const char *word = " WHERE ";
-    buffer_puts(sql, mapping->merged ? "DELETE FROM " : "TRUNCATE ");
+    buffer_puts(sql, "DELETE FROM ");
     quote_name(sql, mapping->target->schema, mapping->target->name);
-    for (unsigned i = 0; mapping->merged && i < mapping->items_count; i++) {
+    for (unsigned i = 0; i < mapping->items_count; i++) {
         if (!item_is_constant(mapping, i))
             continue;
         buffer_puts(sql, word);
@@ -486,6 +487,26 @@ const char *statement_truncate(const struct mapping *mapping, struct arena *aren
         buffer_printf(sql, " = (%s)", mapping->items[i].select->expr);
         word = " AND ";
     }
+    return builder_finish(builder, arena, NULL);
+}
+
+/*
+ * A table that a foreign key points to cannot be truncated alone, even if what points to it is empty
+ * by then; nor with CASCADE, which would empty what the source left alone. Then its rows are deleted.
+ */
+const char *statement_truncate(const struct mapping *mapping, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql, name;
+    if (mapping->merged)
+        return delete_part(builder, arena);
+    buffer_init(&name, 4096);
+    quote_name(&name, mapping->target->schema, mapping->target->name);
+    buffer_printf(sql,
+                  "DO $portage$ BEGIN TRUNCATE %s; EXCEPTION WHEN feature_not_supported THEN"
+                  " DELETE FROM %s; END $portage$",
+                  buffer_text(&name), buffer_text(&name));
+    buffer_release(&name);
     return builder_finish(builder, arena, NULL);
 }
 

@@ -367,7 +367,7 @@ static const char waiting_sql[] =
     " ORDER BY pg_catalog.array_position("
     "   ARRAY['index', 'unique', 'exclusion', 'foreign key', 'trigger'], d.kind), d.ordinal";
 
-bool deferred_build(PGconn *shard, struct stop *stop, struct error *err)
+bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *err)
 {
     if (!conn_exec(shard, "SET maintenance_work_mem = '256MB'", err))
         return false;
@@ -380,8 +380,9 @@ bool deferred_build(PGconn *shard, struct stop *stop, struct error *err)
             .name = result_text(waiting, row, 4), .definition = result_text(waiting, row, 5),
             .partitioned = result_bool(waiting, row, 6),
         };
+        bool acts = strcmp(item.kind, "foreign key") == 0 || strcmp(item.kind, "trigger") == 0;
         ok = !stop_requested(stop) || stop_error(err);
-        ok = ok && build_and_record(shard, &item, stop, err);
+        ok = ok && ((acts && !keys) || build_and_record(shard, &item, stop, err));
     }
     PQclear(waiting);
     return ok;

@@ -22,7 +22,9 @@ bool deferred_take(PGconn *shard, struct error *err) MUST_CHECK;
 /* How many wait or are being built. */
 bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err) MUST_CHECK;
 
-/* Builds what waits, one after the other; each is recorded when it is done. */
-bool deferred_build(PGconn *shard, struct stop *stop, struct error *err) MUST_CHECK;
+/* Builds what waits, one after the other; each is recorded when it is done. Foreign keys and triggers
+ * only with `keys`: where the apply may not set session_replication_role they would act on it, and
+ * wait for the cutover (R8). */
+bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *err) MUST_CHECK;
 
 #endif

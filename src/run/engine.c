@@ -7,6 +7,7 @@
 #include "pg/conn.h"
 #include "run/deferred.h"
 #include "run/prepare.h"
+#include "run/watch.h"
 #include "stream/receiver.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -45,6 +46,7 @@ struct engine {
     bool builders_run;
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
+    struct watch watch;
     int64_t lock_checked_us, reported_us;
     uint64_t reported_changes;
 };
@@ -214,9 +216,15 @@ static void *builder_main(void *argument)
     char subject[32];
     snprintf(subject, sizeof subject, "shard %u indexes", builder->shard);
     log_set_subject(subject);
-    PGconn *conn = conn_open(engine->migration->config->shards[builder->shard].text, CONN_SESSION,
+    /* as the lanes do, so that it shows what they may */
+    PGconn *conn = conn_open(engine->migration->config->shards[builder->shard].text, CONN_APPLY,
                              "indexes", &err);
-    if (conn == NULL || !deferred_build(conn, &engine->stop, &err)) {
+    bool keys = conn != NULL && conn_is_replica_role(conn);
+    if (conn != NULL && !keys)
+        log_warning("foreign keys and triggers wait for the cutover: GRANT SET ON PARAMETER"
+                    " session_replication_role TO \"%s\" would let them be built now",
+                    PQuser(conn));
+    if (conn == NULL || !deferred_build(conn, keys, &engine->stop, &err)) {
         error_context(&err, "shard %u", builder->shard);
         stop_fail(&engine->stop, &err);
     }
@@ -352,7 +360,7 @@ static bool supervise(struct engine *engine, struct error *err)
     while (!stop_wait(&engine->stop, TICK_US)) {
         if (stop_requested(engine->outer))
             return stop_error(err);
-        if (!check_lock(engine, err) || !report(engine, err))
+        if (!check_lock(engine, err) || !watch_source(&engine->watch, err) || !report(engine, err))
             return false;
         if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
             return false;
@@ -369,6 +377,7 @@ bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, struct
     struct engine engine = {
         .migration = migration, .lock = lock, .epoch = epoch, .outer = outer};
     engine_init(&engine);
+    watch_init(&engine.watch, migration);
     bool ok = load(&engine, err);
     if (ok) {
         start_threads(&engine);
@@ -377,6 +386,7 @@ bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, struct
         if (isatty(STDERR_FILENO) == 1)
             log_set_status_line("");
     }
+    watch_release(&engine.watch);
     engine_release(&engine);
     return ok;
 }

@@ -5,6 +5,7 @@
 #include "pg/conn.h"
 #include "run/deferred.h"
 #include "run/partitions.h"
+#include "run/preflight.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "util/log.h"
@@ -102,6 +103,8 @@ bool target_try(struct migration *migration, struct error *err)
     const char *path = migration->config->schema_file;
     struct buffer sql;
     bool ok = true;
+    if (!preflight(migration, err))
+        return false;
     buffer_init(&sql, SCHEMA_FILE_MAX);
     if (path != NULL)
         ok = read_file(path, &sql, err);

@@ -66,18 +66,41 @@ static bool flush(struct reception *reception, struct error *err)
 
 /* ---- messages ---- */
 
+/* How many of the mapping's source relations (its leaves, when it is partitioned) are truncated. */
+static unsigned truncated_leaves(const struct mapping *mapping,
+                                 const struct pgoutput_message *message)
+{
+    unsigned count = 0;
+    for (unsigned t = 0; t < message->truncate.count; t++) {
+        for (unsigned l = 0; l < mapping->source->leaves_count; l++)
+            count += mapping->source->leaves[l] == message->truncate.relation_oids[t];
+    }
+    return count;
+}
+
+static bool truncate_refused(const struct mapping *mapping, struct error *err)
+{
+    error_set(err, ERROR_CONFIG, "a partition of %s.%s was truncated by itself at the source",
+              mapping->source->schema, mapping->source->name);
+    error_detail(err, "Which rows of %s these were is not known any more.", mapping->name);
+    return error_hint(err, "Run \"pgportage abort\" and begin again; until then use DELETE, or"
+                           " truncate the whole table.");
+}
+
+/* At one source position on every shard (R13). */
 static bool take_truncate(struct reception *reception, const struct pgoutput_message *message,
                           struct error *err)
 {
+    const struct mapping_set *set = reception->stream->mappings;
     if (!router_barrier(&reception->router, err))
         return false;
-    for (unsigned t = 0; t < message->truncate.count; t++) {
-        const struct stream_relation *relation =
-            relations_find(reception->relations, message->truncate.relation_oids[t]);
-        for (unsigned m = 0; relation != NULL && m < relation->mappings_count; m++) {
-            if (!router_truncate(&reception->router, relation->mappings[m], err))
-                return false;
-        }
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct mapping *mapping = &set->mappings[m];
+        unsigned truncated = truncated_leaves(mapping, message);
+        if (truncated > 0 && truncated < mapping->source->leaves_count)
+            return truncate_refused(mapping, err);
+        if (truncated > 0 && !router_truncate(&reception->router, mapping, err))
+            return false;
     }
     return true;
 }

@@ -1,0 +1,194 @@
+#include "run/preflight.h"
+
+#include "pg/conn.h"
+
+/* A question to a server: each row of the answer is a finding. */
+struct question {
+    enum severity severity;
+    const char *code;
+    int since;       /* server version that the question needs */
+    const char *sql; /* object, reason, fix; $1 is the slot's name */
+};
+
+#define BAD SEVERITY_REFUSE
+#define ODD SEVERITY_WARNING
+#define SAY SEVERITY_NOTE
+#define USER_TABLES                                                                                \
+    "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"               \
+    " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'portage') AND n.nspname !~ '^pg_'"
+
+static const struct question source_questions[] = {
+    {BAD, "wal-level", 0,
+     "SELECT 'wal_level', 'is ' || current_setting('wal_level') || ', and logical decoding needs'\n"
+     "       ' logical', 'ALTER SYSTEM SET wal_level = logical; then restart the server'"
+     " WHERE current_setting('wal_level') <> 'logical'"},
+    {BAD, "no-slot-free", 0,
+     "SELECT 'max_replication_slots', 'all ' || current_setting('max_replication_slots')"
+     "       || ' slots are in use', 'ALTER SYSTEM SET max_replication_slots = 20; then restart'"
+     " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)"
+     "   AND (SELECT count(*) FROM pg_replication_slots)"
+     "       >= current_setting('max_replication_slots')::int"},
+    {BAD, "no-sender-free", 0,
+     "SELECT 'max_wal_senders', 'all ' || current_setting('max_wal_senders') || ' are in use',"
+     "       'ALTER SYSTEM SET max_wal_senders = 20; then restart'"
+     " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)"
+     "   AND (SELECT count(*) FROM pg_stat_replication)"
+     "       >= current_setting('max_wal_senders')::int"},
+    {BAD, "no-replication-right", 0,
+     "SELECT current_user::text, 'may not use replication slots',"
+     "       format('ALTER ROLE %I REPLICATION;', current_user)"
+     " WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user"
+     "                     AND (rolreplication OR rolsuper))"},
+    {BAD, "no-create-right", 0,
+     "SELECT current_database()::text, 'the role may not create a schema and a publication here',"
+     "       format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)"
+     " WHERE NOT has_database_privilege(current_database(), 'CREATE')"},
+    {ODD, "no-stats-right", 0,
+     "SELECT current_user::text, 'cannot see which transactions of others are idle: the start waits'\n"
+     "       ' for all of them', format('GRANT pg_read_all_stats TO %I;', current_user)"
+     " WHERE NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"},
+    {BAD, "not-owner", 0,
+     "SELECT format('%I.%I', n.nspname, c.relname), 'a table is published by its owner, '"
+     "       || pg_get_userbyid(c.relowner), format('GRANT %I TO %I;',"
+     "       pg_get_userbyid(c.relowner), current_user)"
+     "  FROM " USER_TABLES " AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'"
+     "   AND NOT pg_has_role(current_user, c.relowner, 'USAGE')"},
+    {BAD, "row-security", 0,
+     "SELECT format('%I.%I', n.nspname, c.relname), 'row level security would hide rows from us',"
+     "       format('ALTER TABLE %I.%I NO FORCE ROW LEVEL SECURITY; and membership in its owner, or'\n"
+     "              ' ALTER ROLE %I BYPASSRLS;', n.nspname, c.relname, current_user)"
+     "  FROM " USER_TABLES " AND row_security_active(c.oid)"},
+    {ODD, "prepared-transaction", 0,
+     "SELECT gid, 'a prepared transaction, ' || date_trunc('second', clock_timestamp() - prepared)"
+     "       || ' old: the slot waits for its end', format('ROLLBACK PREPARED %L;', gid)"
+     "  FROM pg_prepared_xacts"},
+    {ODD, "long-transaction", 0,
+     "SELECT 'pid ' || pid, 'a transaction of ' || usename || ', '"
+     "       || date_trunc('second', clock_timestamp() - xact_start) || ' old: the slot waits for'\n"
+     "       ' its end', format('SELECT pg_terminate_backend(%s);', pid)"
+     "  FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+     "   AND xact_start < clock_timestamp() - interval '1 minute'"},
+    {ODD, "wal-limit", 130000,
+     "SELECT 'max_slot_wal_keep_size', 'is ' || current_setting('max_slot_wal_keep_size')"
+     "       || ': the slot is lost when the stream falls behind by more', NULL"
+     " WHERE current_setting('max_slot_wal_keep_size') <> '-1'"},
+    {SAY, "role-settings", 0,
+     "SELECT COALESCE(r.rolname, 'all roles'), 'sets ' || array_to_string(s.setconfig, ', ')"
+     "       || '; our sessions pin what matters', NULL"
+     "  FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole"
+     " WHERE s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))"},
+    {ODD, "sql-ascii", 0,
+     "SELECT current_database()::text, 'its encoding is SQL_ASCII: bytes that are not UTF-8 stop the'\n"
+     "       ' copy', NULL WHERE getdatabaseencoding() = 'SQL_ASCII'"},
+    {ODD, "sequence-end", 0,
+     "SELECT format('%I.%I', schemaname, sequencename), 'has used '"
+     "       || round(100.0 * last_value / max_value) || ' % of its range', NULL"
+     "  FROM pg_sequences WHERE increment_by > 0 AND last_value > 0.8 * max_value"},
+    {ODD, "large-values", 0,
+     "SELECT format('%I.%I', n.nspname, c.relname), 'its largest values may not fit the text form of'\n"
+     "       ' the stream (512 MB of bytea): TOAST holds ' || pg_size_pretty(pg_relation_size(c.reltoastrelid)),"
+     "       format('SELECT max(octet_length(column)) FROM %I.%I;', n.nspname, c.relname)"
+     "  FROM " USER_TABLES " AND c.relkind = 'r' AND c.reltoastrelid <> 0"
+     "   AND pg_relation_size(c.reltoastrelid) > 512 * 1024 * 1024"},
+    {SAY, "large-objects", 0,
+     "SELECT 'large objects', 'are not in the stream: ' || count(*) || ' of them', NULL"
+     "  FROM pg_largeobject_metadata HAVING count(*) > 0"},
+    {SAY, "materialized-view", 0,
+     "SELECT format('%I.%I', n.nspname, c.relname), 'is refreshed on the target, not carried', NULL"
+     "  FROM " USER_TABLES " AND c.relkind = 'm'"},
+};
+
+static const struct question shard_questions[] = {
+    {BAD, "no-create-right", 0,
+     "SELECT current_database()::text, 'the role may not create a schema here',"
+     "       format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)"
+     " WHERE NOT has_database_privilege(current_database(), 'CREATE')"},
+    {BAD, "encoding", 0,
+     "SELECT current_database()::text, 'its encoding is ' || getdatabaseencoding(),"
+     "       'Create the database with ENCODING ''UTF8''.'"
+     " WHERE getdatabaseencoding() NOT IN ('UTF8', 'SQL_ASCII')"},
+    {ODD, "no-replica-role", 150000,
+     "SELECT current_user::text, 'may not set session_replication_role: foreign keys and triggers'\n"
+     "       ' wait for the cutover', format('GRANT SET ON PARAMETER session_replication_role TO %I;',"
+     "       current_user)"
+     " WHERE NOT has_parameter_privilege(current_user, 'session_replication_role', 'SET')"},
+    {BAD, "standby", 0,
+     "SELECT current_database()::text, 'the server is a standby', NULL WHERE pg_is_in_recovery()"},
+    {SAY, "role-settings", 0,
+     "SELECT COALESCE(r.rolname, 'all roles'), 'sets ' || array_to_string(s.setconfig, ', ')"
+     "       || '; our sessions pin what matters', NULL"
+     "  FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole"
+     " WHERE s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))"},
+};
+
+static bool ask(struct migration *migration, PGconn *conn, const char *side,
+                const struct question *question, struct error *err)
+{
+    const char *slot = migration->config->slot;
+    bool has_parameter = strstr(question->sql, "$1") != NULL;
+    if (PQserverVersion(conn) < question->since)
+        return true;
+    PGresult *result = conn_query(conn, question->sql, has_parameter, &slot, err);
+    if (result == NULL)
+        return error_context(err, "looking for \"%s\" on the %s", question->code, side);
+    for (int row = 0; row < PQntuples(result); row++)
+        findings_add(&migration->findings, question->severity, question->code, NULL,
+                     arena_printf(&migration->arena, "%s, %s", side, result_text(result, row, 0)),
+                     PQgetisnull(result, row, 2) ? NULL : result_text(result, row, 2), "%s",
+                     result_text(result, row, 1));
+    PQclear(result);
+    return true;
+}
+
+static void check_version(struct migration *migration, PGconn *conn, const char *side, int least)
+{
+    int version = PQserverVersion(conn) / 10000;
+    if (version < least || version > 18)
+        findings_add(&migration->findings, version < least ? BAD : ODD, "version", NULL, side, NULL,
+                     "PostgreSQL %d is %s: %d to 18 are tested", version,
+                     version < least ? "not supported" : "newer than what we know", least);
+}
+
+/* Two shards in one database would be the same shard twice. */
+static bool check_same_database(struct migration *migration, struct error *err)
+{
+    static const char sql[] = "SELECT system_identifier || '/' || (SELECT oid FROM pg_database"
+                              " WHERE datname = current_database()) FROM pg_control_system()";
+    char **seen = arena_zalloc(&migration->arena, (migration->shards_count + 1) * sizeof *seen);
+    for (unsigned d = 0; d <= migration->shards_count; d++) {
+        PGconn *conn = d == 0 ? migration->source : migration->shards[d - 1];
+        PGresult *result = conn_query_row(conn, sql, 0, NULL, err);
+        if (result == NULL)
+            return false;
+        seen[d] = arena_strdup(&migration->arena, result_text(result, 0, 0));
+        PQclear(result);
+        for (unsigned other = 0; other < d; other++) {
+            if (strcmp(seen[other], seen[d]) == 0)
+                findings_add(&migration->findings, BAD, "same-database",
+                             &migration->config->shards[d - 1], PQdb(conn),
+                             "Give each shard a database of its own.",
+                             "shard %u is the same database as %s", d - 1,
+                             other == 0 ? "the source" : "another shard");
+        }
+    }
+    return true;
+}
+
+bool preflight(struct migration *migration, struct error *err)
+{
+    char side[32];
+    check_version(migration, migration->source, "source", 12);
+    for (size_t q = 0; q < sizeof source_questions / sizeof source_questions[0]; q++) {
+        if (!ask(migration, migration->source, "source", &source_questions[q], err))
+            return false;
+    }
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        snprintf(side, sizeof side, "shard %u", s);
+        check_version(migration, migration->shards[s], side, 12);
+        for (size_t q = 0; q < sizeof shard_questions / sizeof shard_questions[0]; q++) {
+            if (!ask(migration, migration->shards[s], side, &shard_questions[q], err))
+                return false;
+        }
+    }
+    return check_same_database(migration, err);
+}

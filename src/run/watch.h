@@ -1,0 +1,24 @@
+/*
+ * What may change at the source while it is carried, and does not come with the stream: a partition
+ * that appears or goes (R12), a table taken out of the publication, a replica identity that is lost
+ * (R3). Looked at every few seconds; what is found is an error of class CONFIG that names it.
+ */
+#ifndef RUN_WATCH_H
+#define RUN_WATCH_H
+
+#include "run/migration.h"
+
+struct watch {
+    struct migration *migration;
+    char *leaves; /* OIDs that the mappings were bound to, as an array literal */
+    char *roots;
+    int64_t looked_us;
+};
+
+void watch_init(struct watch *watch, struct migration *migration);
+void watch_release(struct watch *watch);
+
+/* Looks when it is time to. */
+bool watch_source(struct watch *watch, struct error *err) MUST_CHECK;
+
+#endif
