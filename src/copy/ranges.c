@@ -44,7 +44,7 @@ static const char *key_from_sql(const struct mapping *mapping, long long value,
         const char *name = source->columns[mapping->key[k].source].name;
         buffer_puts(&sql, k > 0 ? ", " : "");
         quote_ident(&sql, name);
-        buffer_puts(&sql, "::text");
+        buffer_printf(&sql, "::text AS portage_key_%u", k); /* ORDER BY must not mean the text */
         buffer_puts(&columns, k > 0 ? ", " : "");
         quote_ident(&columns, name);
     }

@@ -186,7 +186,8 @@ const char *statement_key_at(const struct mapping *mapping, struct key_interval 
     for (unsigned k = 0; k < mapping->range_count; k++) {
         buffer_puts(sql, k > 0 ? ", " : "");
         quote_ident(sql, mapping->source->columns[mapping->key[k].source].name);
-        buffer_puts(sql, "::text");
+        /* named otherwise than the column: ORDER BY would mean the text */
+        buffer_printf(sql, "::text AS portage_key_%u", k);
     }
     buffer_puts(sql, " FROM ");
     put_source(sql, mapping->source);

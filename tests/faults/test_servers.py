@@ -17,7 +17,7 @@ TABLES = [TableSpec("public.items", "id", {
 
 
 @pytest.fixture
-def durable(migration, postgres, request):
+def durable(postgres, migration):
     """On servers of its own, with fsync: they will be killed."""
     from conftest import SOURCE_VERSION, TARGET_VERSION
     source = postgres(SOURCE_VERSION, fsync=True)
