@@ -1,0 +1,157 @@
+"""Hard cases of operation (O), each by its id."""
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness.carry import carry, failure
+from harness.polling import wait_until
+from harness.postgres import free_port
+from harness.writers import TableSpec, Writers
+
+DDL = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
+ROWS = "INSERT INTO public.t SELECT g, g FROM generate_series(1, 3000) g;"
+BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
+TABLE = TableSpec("public.t", "id", {"n": lambda dice: dice.randint(1, 999)}, keys=4000)
+
+
+@pytest.fixture
+def plain(migration):
+    return migration(DDL + ROWS, DDL, BY_ID)
+
+
+def test_O1_timeouts_of_the_role_on_the_target(plain):
+    for shard, database in enumerate(plain.shard_names):
+        for setting in ("statement_timeout = '1ms'", "lock_timeout = '1ms'",
+                        "idle_in_transaction_session_timeout = '1ms'"):
+            plain.shard_sql(shard, f"ALTER ROLE portage IN DATABASE {database} SET {setting}")
+    carry(plain, [TABLE])
+    assert not plain.portage.log_contains("beginning again")
+
+
+def test_O3_no_secret_comes_out(plain):
+    canary = "c4n4ry-s3cr3t"
+    config = plain.config.read_text(encoding="utf-8")
+    plain.config.write_text(config.replace("portage@", f"portage:{canary}@"), encoding="utf-8")
+    assert canary in plain.config.read_text(encoding="utf-8")
+    said = [plain.portage.command("plan").stdout]
+    plain.run_until_ready()
+    said.append(plain.portage.command("status").stdout)
+    with open(f"/proc/{plain.portage.process.pid}/cmdline", encoding="utf-8") as line:
+        said.append(line.read())
+    plain.portage.stop()
+    for shard in range(2):
+        state = plain.shard_sql(shard, "SELECT string_agg(s::text, ' ') FROM portage.setting s")
+        said.append(str(state))
+    port = f":{plain.source_server.port}/"
+    plain.config.write_text(plain.config.read_text(encoding="utf-8").replace(
+        port, f":{free_port()}/", 1), encoding="utf-8")
+    broken = plain.portage.command("plan", check=False)
+    assert broken.returncode != 0
+    said += [broken.stdout, broken.stderr, plain.portage.logs()]
+    assert not any(canary in text for text in said)
+
+
+def test_O4_a_pooler_is_refused(plain, folder):
+    port = free_port()
+    server = plain.source_server
+    ini = folder / "pgbouncer.ini"
+    ini.write_text(f"""[databases]
+{plain.name} = host=127.0.0.1 port={server.port} dbname={plain.name}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+auth_type = any
+pool_mode = transaction
+ignore_startup_parameters = extra_float_digits
+unix_socket_dir =
+logfile = {folder}/pgbouncer.log
+""".replace(f"dbname={plain.name}", f"dbname={plain.name} user=portage"), encoding="utf-8")
+    folder.chmod(0o755)
+    os.chmod(ini, 0o644)
+    with subprocess.Popen(["runuser", "-u", "postgres", "--", "pgbouncer", "-q", ini],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as bouncer:
+        try:
+            config = plain.config.read_text(encoding="utf-8")
+            plain.config.write_text(config.replace(f":{server.port}/{plain.name}\"",
+                                                   f":{port}/{plain.name}\"", 1), encoding="utf-8")
+
+            def refused():
+                done = plain.portage.command("plan", check=False)
+                return done.returncode == 3 and "pooler" in done.stderr.lower()
+            wait_until(refused, 20, "the pooler to be found out", interval=0.3,
+                       explain=lambda: plain.portage.command("plan", check=False).stderr)
+        finally:
+            bouncer.terminate()
+
+
+def test_O5_a_target_that_lost_commits_is_found_out(plain):
+    plain.run_until_ready()
+    plain.source_sql("UPDATE public.t SET n = n + 1")
+    plain.wait_caught_up()
+    plain.portage.stop()
+    # As after a failover to a standby that was behind: progress and rows are of an earlier time.
+    plain.shard_sql(0, "UPDATE portage.lane SET progress = '0/1000000'")
+    plain.portage.start()
+    assert plain.portage.wait(30) == 3
+    assert "ahead of what the shards have" in plain.portage.logs()
+
+
+def test_O6_the_second_instance_waits_and_takes_over(plain):
+    second = plain.instance("second")
+    with Writers(plain.source_server.dsn(plain.name), [TABLE], seed=6, rate=300) as writers:
+        plain.run_until_ready()
+        second.start()
+        second.wait_for_log("waiting as a standby")
+        writers.wait_for_transactions(50)
+        plain.portage.kill9()
+        second.wait_for_log("taking over")
+        plain.portage = second
+        writers.wait_for_transactions(100)
+        plain.finish_load_and_compare(writers)
+
+
+def test_O6_an_instance_that_slept_writes_nothing(plain):
+    first, second = plain.portage, plain.instance("second")
+    with Writers(plain.source_server.dsn(plain.name), [TABLE], seed=6, rate=300) as writers:
+        plain.run_until_ready()
+        second.start()
+        second.wait_for_log("waiting as a standby")
+        os.kill(first.process.pid, signal.SIGSTOP)
+        # Its session is cut, as a network does it, so that the lock is free.
+        plain.shard_sql(0, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                           " WHERE datname = current_database()"
+                           " AND application_name = 'pgportage instance'"
+                           " AND pid = (SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+                           "             AND granted AND database = (SELECT oid FROM pg_database"
+                           "              WHERE datname = current_database()) LIMIT 1)")
+        second.wait_for_log("taking over", timeout=30)
+        # The slot of the sleeper is freed as wal_sender_timeout would do it.
+        wait_until(lambda: plain.source_sql(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            " WHERE database = current_database() AND active") is not None, 10, "the slot")
+        os.kill(first.process.pid, signal.SIGCONT)
+        writers.wait_for_transactions(200)
+        time.sleep(1)
+        plain.portage = second
+        plain.finish_load_and_compare(writers)
+    assert first.is_running()
+
+
+def test_O7_one_table_fails_and_nothing_is_ready(migration):
+    ddl = DDL + "CREATE TABLE public.bad (id bigint PRIMARY KEY, n {});"
+    carried = migration(ddl.format("int") + ROWS + "INSERT INTO public.bad VALUES (1, 100000);",
+                        ddl.format("smallint"), """
+        shard_by: id
+        tables:
+          public.bad: {select: "id, n"}
+          "public.*": identical
+    """)
+    done = carried.portage.command("plan", check=False)
+    assert done.returncode == 1 and "public.bad" in done.stdout
+    code, _ = failure(carried)
+    assert code == 3
+    assert carried.portage.phase() != "ready"

@@ -1,0 +1,270 @@
+"""Hard cases of rows (R), each by its id."""
+import pytest
+
+from harness.carry import carry, refusal
+from harness.writers import TableSpec
+
+BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
+
+
+def big(dice):
+    """Stored out of line: incompressible and long."""
+    return "".join(dice.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=dice.randint(3000, 9000)))
+
+
+TOAST = TableSpec("public.letters", "id", {
+    "customer_id": lambda dice: dice.randint(1, 50),
+    "body": big,
+    "note": lambda dice: dice.choice(["x", "y", None]),
+}, keys=300)
+
+
+@pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
+def test_R1_unchanged_toast(migration, identity):
+    ddl = """CREATE TABLE public.letters (id bigint PRIMARY KEY, customer_id int NOT NULL,
+        body text, note text);"""
+    source = ddl + f"""
+        ALTER TABLE public.letters ALTER body SET STORAGE EXTERNAL;
+        ALTER TABLE public.letters REPLICA IDENTITY {identity};
+        INSERT INTO public.letters SELECT g, g % 50 + 1, repeat(md5(g::text), 200), 'n'
+          FROM generate_series(1, 300) g;"""
+    target = """CREATE TABLE public.letters (id bigint PRIMARY KEY, customer_id int NOT NULL,
+        body text, note text, both_of_them text);"""
+    # One expression mixes a column that is often unchanged with one that often changes.
+    carried = migration(source, target, """
+        tables:
+          public.letters:
+            select: "id, customer_id, body, note, body || coalesce(note, '-') AS both_of_them"
+            shard_by: id
+    """)
+    carry(carried, [TOAST], seed=11, rate=150)
+
+
+@pytest.mark.parametrize("alteration", [
+    "ALTER TABLE public.t DROP CONSTRAINT t_pkey",
+    "ALTER TABLE public.t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id) DEFERRABLE",
+    "ALTER TABLE public.t REPLICA IDENTITY NOTHING",
+    "ALTER TABLE public.t REPLICA IDENTITY USING INDEX u; DROP INDEX public.u",
+])
+def test_R3_a_table_whose_updates_we_would_break_is_refused(migration, alteration):
+    ddl = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int NOT NULL);"
+    carried = migration(ddl + "CREATE UNIQUE INDEX u ON public.t (n);" + alteration, ddl, BY_ID)
+    found = refusal(carried)
+    assert "REPLICA IDENTITY FULL" in found["no-replica-identity"]["fix"]
+    assert carried.leftovers() == []
+
+
+def test_R6_keys_and_shard_keys_change(migration):
+    ddl = "CREATE TABLE public.devices (id bigint PRIMARY KEY, owner int NOT NULL, n int);"
+    carried = migration(ddl + """ALTER TABLE public.devices REPLICA IDENTITY FULL;
+        INSERT INTO public.devices SELECT g, g, 0 FROM generate_series(1, 2000) g;""", ddl,
+                        "tables:\n  public.devices: {shard_by: owner}\n", shards=3)
+
+    def there_and_back():
+        for step in range(30):
+            carried.source_sql(f"""
+                BEGIN; UPDATE public.devices SET owner = owner + 1 WHERE id % 7 = 3;
+                UPDATE public.devices SET owner = owner - 1 WHERE id % 7 = 3;
+                UPDATE public.devices SET id = -id, n = {step} WHERE (id % 11 = 5 OR id % 11 = -5)
+                   AND NOT EXISTS (SELECT FROM public.devices d WHERE d.id = -devices.id);
+                COMMIT""")
+    table = TableSpec("public.devices", "id", {
+        "owner": lambda dice: dice.randint(1, 40), "n": lambda dice: dice.randint(1, 9)}, keys=2000)
+    carry(carried, [table], seed=5, during=there_and_back)
+
+
+def test_R7_unique_values_are_swapped(migration):
+    ddl = """CREATE TABLE public.places (id bigint PRIMARY KEY, grp int NOT NULL, pos int NOT NULL,
+        CONSTRAINT place_once UNIQUE (grp, pos) DEFERRABLE INITIALLY DEFERRED);"""
+    carried = migration(ddl + """INSERT INTO public.places
+        SELECT g, g / 10, g % 10 FROM generate_series(0, 999) g;""", ddl, """
+        shard_by: grp
+        tables:
+          public.places: {shard_key: immutable}
+    """)
+
+    def swap():
+        for group in range(100):
+            carried.source_sql(f"""BEGIN;
+                UPDATE public.places SET pos = CASE pos WHEN 3 THEN 7 ELSE 3 END
+                 WHERE grp = {group} AND pos IN (3, 7);
+                UPDATE public.places SET pos = pos + 1 WHERE grp = {group};
+                COMMIT""")
+    carry(carried, during=swap)
+
+
+FOREIGN_KEYS = """
+    CREATE TABLE public.people (id bigint PRIMARY KEY, boss bigint REFERENCES public.people (id));
+    CREATE TABLE public.teams (id bigint PRIMARY KEY,
+        lead bigint NOT NULL REFERENCES public.people (id) ON DELETE CASCADE);
+    ALTER TABLE public.people ADD team bigint REFERENCES public.teams (id) ON DELETE SET NULL;
+"""
+
+
+@pytest.mark.parametrize("may_bypass", [True, False])
+def test_R8_foreign_keys_in_circles(migration, may_bypass):
+    carried = migration(FOREIGN_KEYS + """
+        INSERT INTO public.people SELECT g, g FROM generate_series(1, 500) g;
+        INSERT INTO public.teams SELECT g, g FROM generate_series(1, 500) g;
+        UPDATE public.people SET team = id;""", FOREIGN_KEYS, """
+        tables:
+          "public.*": {shard_by: everywhere}
+    """)
+    if not may_bypass:
+        for shard in range(2):
+            carried.shard_sql(shard, "REVOKE SET ON PARAMETER session_replication_role FROM portage")
+
+    def change():
+        carried.source_sql("""
+            BEGIN; INSERT INTO public.people SELECT g, 1 FROM generate_series(501, 800) g;
+            INSERT INTO public.teams SELECT g, g FROM generate_series(501, 800) g;
+            UPDATE public.people SET team = id, boss = id - 1 WHERE id > 500; COMMIT;
+            DELETE FROM public.teams WHERE id % 3 = 0;
+            DELETE FROM public.people WHERE id % 7 = 0 AND NOT EXISTS (
+                SELECT FROM public.people p WHERE p.boss = people.id AND p.id <> people.id);""")
+    try:
+        carry(carried, during=change)
+        keys, invalid = carried.shard_sql(0, """
+            SELECT count(*), count(*) FILTER (WHERE NOT convalidated)
+              FROM pg_constraint WHERE contype = 'f'""")[0]
+        assert (keys, invalid) == ((3, 0) if may_bypass else (0, 0))
+        waiting = carried.shard_sql(0, "SELECT count(*) FROM portage.deferred"
+                                       " WHERE kind = 'foreign key' AND state = 'waiting'")[0][0]
+        assert waiting == (0 if may_bypass else 3)
+    finally:
+        for shard in range(2):
+            carried.shard_sql(shard, "GRANT SET ON PARAMETER session_replication_role TO portage")
+
+
+def test_R9_row_security_is_refused(migration):
+    ddl = "CREATE TABLE public.t (id bigint PRIMARY KEY);"
+    carried = migration(ddl + """INSERT INTO public.t VALUES (1), (2);
+        ALTER TABLE public.t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY odd ON public.t USING (id % 2 = 1);""", ddl, BY_ID)
+    assert "row-security" in refusal(carried)
+
+
+def test_R9_triggers_and_rules_of_the_target_do_not_act(migration):
+    ddl = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
+    carried = migration(ddl + "INSERT INTO public.t SELECT g, g FROM generate_series(1, 100) g;",
+                        ddl + """
+        CREATE FUNCTION public.spoil() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.n := -1; RETURN NEW; END $$;
+        CREATE TRIGGER spoil BEFORE INSERT OR UPDATE ON public.t
+            FOR EACH ROW EXECUTE FUNCTION public.spoil();
+        CREATE RULE lose AS ON DELETE TO public.t DO INSTEAD NOTHING;""", BY_ID)
+
+    def change():
+        carried.source_sql("UPDATE public.t SET n = n + 1; DELETE FROM public.t WHERE id % 5 = 0;"
+                           "INSERT INTO public.t SELECT g, g FROM generate_series(101, 150) g")
+    carry(carried, during=change)
+    assert carried.shard_sql(0, "SELECT count(*) FROM pg_trigger WHERE tgname = 'spoil'")[0][0] == 1
+
+
+def test_R10_identity_and_generated_columns(migration):
+    ddl = """CREATE TABLE public.t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int,
+        twice int GENERATED ALWAYS AS (n * 2) STORED);"""
+    carried = migration(ddl + "INSERT INTO public.t (n) SELECT g FROM generate_series(1, 100) g;",
+                        ddl, BY_ID)
+    carry(carried, during=lambda: carried.source_sql(
+        "INSERT INTO public.t (n) SELECT g FROM generate_series(1, 100) g; UPDATE public.t SET n = n + 1"))
+
+
+PARTITIONED = """CREATE TABLE public.events (id bigint, at date NOT NULL, n int, PRIMARY KEY (id, at))
+        PARTITION BY RANGE (at);
+    CREATE TABLE public.events_1 PARTITION OF public.events FOR VALUES FROM ('2024-01-01') TO ('2024-07-01');
+    CREATE TABLE public.events_2 PARTITION OF public.events DEFAULT;
+    INSERT INTO public.events SELECT g, date '2024-01-01' + g % 400, g FROM generate_series(1, 5000) g;
+"""
+FLAT = "CREATE TABLE public.events (id bigint, at date NOT NULL, n int, PRIMARY KEY (id, at));"
+
+
+def test_R12_a_partitioned_source(migration):
+    carried = migration(PARTITIONED, FLAT, BY_ID)
+
+    def change():
+        carried.source_sql("""UPDATE public.events SET at = at + 100 WHERE id % 3 = 0;
+            INSERT INTO public.events SELECT g, '2024-03-01', g FROM generate_series(6000, 6100) g;""")
+    carry(carried, during=change)
+    carried.source_sql("TRUNCATE public.events; INSERT INTO public.events VALUES (1, '2024-02-02', 3)")
+    carried.finish_load_and_compare()
+
+
+@pytest.mark.parametrize("change, said", [
+    ("TRUNCATE public.events_1", "a partition of public.events was truncated"),
+    ("CREATE TABLE public.events_3 (LIKE public.events INCLUDING ALL);"
+     "DELETE FROM public.events WHERE at >= '2025-01-01';"
+     "ALTER TABLE public.events ATTACH PARTITION public.events_3"
+     " FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')", "public.events_3 of the source appeared"),
+])
+def test_R12_partitions_that_change_are_noticed(migration, change, said):
+    carried = migration(PARTITIONED, FLAT, BY_ID)
+    carried.run_until_ready()
+    carried.source_sql(change)
+    assert carried.portage.wait(60) == 3
+    assert said in carried.portage.logs()
+
+
+TRUNCATED = TableSpec("public.parents", "id", {"n": lambda dice: dice.randint(1, 9)}, keys=500,
+                      truncate=True)
+
+
+def test_R13_truncate_under_load(migration):
+    ddl = """CREATE TABLE public.parents (id bigint PRIMARY KEY, n int);"""
+    carried = migration(ddl + "INSERT INTO public.parents SELECT g, g FROM generate_series(1, 500) g;",
+                        ddl, BY_ID)
+    carry(carried, [TRUNCATED], seed=13, after=600)
+
+
+def test_R13_truncate_cascade_and_restart(migration):
+    ddl = """CREATE TABLE public.parents (id serial PRIMARY KEY, n int);
+        CREATE TABLE public.children (id serial PRIMARY KEY, parent int REFERENCES public.parents);"""
+    carried = migration(ddl + """INSERT INTO public.parents (n) SELECT g FROM generate_series(1, 100) g;
+        INSERT INTO public.children (parent) SELECT g FROM generate_series(1, 100) g;""", ddl, """
+        tables:
+          "public.*": {shard_by: everywhere}
+    """)
+
+    def change():
+        carried.source_sql("""BEGIN; INSERT INTO public.parents (n) VALUES (7);
+            TRUNCATE public.parents RESTART IDENTITY CASCADE;
+            INSERT INTO public.parents (n) SELECT g FROM generate_series(1, 30) g;
+            INSERT INTO public.children (parent) SELECT g FROM generate_series(1, 30) g; COMMIT;
+            TRUNCATE public.children;
+            INSERT INTO public.children (parent) SELECT g FROM generate_series(1, 20) g;""")
+    carry(carried, during=change)
+
+
+def test_R15_the_target_key_is_wider(migration):
+    source = """CREATE TABLE public.t (id bigint PRIMARY KEY, at date NOT NULL, n int);
+        INSERT INTO public.t SELECT g, date '2024-01-01' + g % 300, g FROM generate_series(1, 2000) g;"""
+    target = """CREATE TABLE public.t (id bigint, at date NOT NULL, n int, PRIMARY KEY (id, at))
+        PARTITION BY RANGE (at);"""
+    carried = migration(source, target, """
+        shard_by: id
+        tables:
+          public.t: {partition_by: {column: at, every: 1 month}}
+    """)
+    table = TableSpec("public.t", "id", {
+        "at": lambda dice: f"2024-{dice.randint(1, 12):02}-{dice.randint(1, 28):02}",
+        "n": lambda dice: dice.randint(1, 99)}, keys=2000)
+    carry(carried, [table], seed=15)
+    for shard in range(2):
+        assert carried.shard_sql(shard, "SELECT count(*) - count(DISTINCT id) FROM public.t")[0][0] == 0
+
+
+def test_R16_unique_values_travel_between_rows(migration):
+    ddl = "CREATE TABLE public.t (id bigint PRIMARY KEY, grp int NOT NULL, v text UNIQUE);"
+    carried = migration(ddl + "INSERT INTO public.t SELECT g, g, 'v' || g FROM generate_series(1, 200) g;",
+                        ddl, """
+        lanes: 4
+        tables:
+          public.t: {shard_by: everywhere}
+    """)
+
+    def travel():
+        for a in range(1, 200):
+            carried.source_sql(f"""BEGIN; UPDATE public.t SET v = 'y' || {a} WHERE id = {a + 1};
+                UPDATE public.t SET v = 'z' || {a} WHERE id = {a + 1};
+                UPDATE public.t SET v = 'y' || {a} WHERE id = {a}; COMMIT""")
+    carry(carried, during=travel)
