@@ -11,6 +11,7 @@ struct cleaning {
     const struct config *config;
     struct migration migration; /* connections only; nothing is bound */
     bool give_up;
+    bool slot_ours; /* or of somebody who has chosen the same name */
     struct error *err;
 };
 
@@ -59,7 +60,9 @@ static bool tell(const struct cleaning *cleaning)
 static bool remove_all(struct cleaning *cleaning)
 {
     struct migration *migration = &cleaning->migration;
-    if (!slot_remove(migration->source, cleaning->config, cleaning->err) ||
+    if (!slot_is_ours(migration->shards[0], cleaning->config, &cleaning->slot_ours,
+                      cleaning->err) ||
+        !slot_remove(migration->source, cleaning->config, cleaning->slot_ours, cleaning->err) ||
         !schema_remove(migration->source, cleaning->err))
         return error_context(cleaning->err, "cleaning the source");
     /* control last: what remains to be done is still known until then */
@@ -74,7 +77,7 @@ static bool remove_all(struct cleaning *cleaning)
 static bool prove(struct cleaning *cleaning)
 {
     const struct config *config = cleaning->config;
-    const char *const names[] = {config->slot, config->publication};
+    const char *const names[] = {cleaning->slot_ours ? config->slot : "", config->publication};
     struct migration *migration = &cleaning->migration;
     PGresult *result = conn_query_row(
         migration->source,

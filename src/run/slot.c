@@ -233,6 +233,18 @@ static bool drop_slot(PGconn *source, const char *name, struct error *err)
     return result != NULL || error_context(err, "dropping replication slot \"%s\"", name);
 }
 
+bool slot_is_ours(PGconn *control, const struct config *config, bool *ours, struct error *err)
+{
+    char *intent = NULL;
+    bool exists;
+    if (!schema_exists(control, &exists, err) ||
+        (exists && !setting_get(control, "slot_intent", &intent, err)))
+        return false;
+    *ours = intent != NULL && strcmp(intent, config->slot) == 0;
+    free(intent);
+    return true;
+}
+
 /* The intent is on record before the slot is made: one that stands there without it is not ours. */
 static bool make_slot(struct migration *migration, int64_t epoch, struct stop *stop, lsn_t *start,
                       struct error *err)
@@ -240,13 +252,10 @@ static bool make_slot(struct migration *migration, int64_t epoch, struct stop *s
     const struct config *config = migration->config;
     PGconn *control = migration->shards[0];
     struct slot_state state;
-    char *intent;
+    bool intended;
     char text[LSN_TEXT_SIZE];
-    if (!setting_get(control, "slot_intent", &intent, err))
-        return false;
-    bool intended = intent != NULL && strcmp(intent, config->slot) == 0;
-    free(intent);
-    if (!read_slot(migration->source, config->slot, &state, err))
+    if (!slot_is_ours(control, config, &intended, err) ||
+        !read_slot(migration->source, config->slot, &state, err))
         return false;
     if (state.exists && !intended) {
         error_set(err, ERROR_CONFIG, "replication slot \"%s\" exists and is not of this migration",
@@ -300,12 +309,12 @@ bool slot_check(struct migration *migration, lsn_t progress, struct error *err)
                            " run \"pgportage abort\" and begin again.");
 }
 
-bool slot_remove(PGconn *source, const struct config *config, struct error *err)
+bool slot_remove(PGconn *source, const struct config *config, bool ours, struct error *err)
 {
     struct slot_state state;
     struct buffer sql;
     if (!read_slot(source, config->slot, &state, err) ||
-        (state.exists && state.ours && !drop_slot(source, config->slot, err)))
+        (ours && state.exists && state.ours && !drop_slot(source, config->slot, err)))
         return false;
     buffer_init(&sql, 1024);
     buffer_puts(&sql, "DROP PUBLICATION IF EXISTS ");

@@ -18,7 +18,10 @@ bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop,
  * durable on the shards (S7). */
 bool slot_check(struct migration *migration, lsn_t progress, struct error *err) MUST_CHECK;
 
-/* Drops slot and publication. */
-bool slot_remove(PGconn *source, const struct config *config, struct error *err) MUST_CHECK;
+/* Drops the publication, and the slot when it is `ours`: control has the intent to make it on record. */
+bool slot_is_ours(PGconn *control, const struct config *config, bool *ours, struct error *err)
+    MUST_CHECK;
+bool slot_remove(PGconn *source, const struct config *config, bool ours, struct error *err)
+    MUST_CHECK;
 
 #endif

@@ -45,6 +45,13 @@ static void fill_values(struct change *change, const struct column_set *missing,
     }
 }
 
+/* An update of a row that is gone by now: its delete follows in the stream. Until then the target
+ * columns that would need the missing values are left as they are. */
+static bool may_stay_unfilled(const struct change *change)
+{
+    return change->op == CHANGE_UPDATE && change->mapping->where == NULL;
+}
+
 bool readback_fill(struct readback *readback, struct change *change,
                    const struct column_set *missing, struct arena *arena, struct error *err)
 {
@@ -64,5 +71,5 @@ bool readback_fill(struct readback *readback, struct change *change,
     if (found)
         fill_values(change, missing, result, arena);
     PQclear(result);
-    return found || row_gone(mapping, err);
+    return found || may_stay_unfilled(change) || row_gone(mapping, err);
 }

@@ -20,8 +20,9 @@ struct readback {
 void readback_init(struct readback *readback, const char *conninfo);
 void readback_release(struct readback *readback);
 
-/* Fills the missing values of the change's new row, from the arena. When the row is gone at the source
- * the change cannot be completed: FATAL, naming the table and the remedy. */
+/* Fills the missing values of the change's new row, from the arena. When the row is gone at the
+ * source, an update leaves them missing (its delete follows); a new row, made by a change of the key,
+ * cannot be completed: FATAL, naming the table and the remedy. */
 bool readback_fill(struct readback *readback, struct change *change,
                    const struct column_set *missing, struct arena *arena,
                    struct error *err) MUST_CHECK;

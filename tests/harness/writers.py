@@ -22,6 +22,7 @@ class TableSpec:
     columns: dict[str, typing.Callable[[random.Random], typing.Any]]
     keys: int = KEYS_MAX
     truncate: bool = False  # now and then
+    moves: bool = True  # keys change
 
     @property
     def identifier(self):
@@ -121,7 +122,7 @@ class Writers:
 
     def change(self, conn, dice, table):
         kind = dice.choices(["insert", "update", "delete", "move", "truncate"],
-                            [40, 35, 15, 10, 0.2 if table.truncate else 0])[0]
+                            [40, 35, 15, 10 if table.moves else 0, 0.2 if table.truncate else 0])[0]
         return getattr(self, kind)(conn, dice, table)
 
     def insert(self, conn, dice, table):

@@ -24,7 +24,7 @@ def plain(migration):
 
 def test_O1_timeouts_of_the_role_on_the_target(plain):
     for shard, database in enumerate(plain.shard_names):
-        for setting in ("statement_timeout = '1ms'", "lock_timeout = '1ms'",
+        for setting in ("statement_timeout = '20ms'", "lock_timeout = '1ms'",
                         "idle_in_transaction_session_timeout = '1ms'"):
             plain.shard_sql(shard, f"ALTER ROLE portage IN DATABASE {database} SET {setting}")
     carry(plain, [TABLE])
@@ -67,7 +67,6 @@ auth_type = any
 pool_mode = transaction
 ignore_startup_parameters = extra_float_digits
 unix_socket_dir =
-logfile = {folder}/pgbouncer.log
 """.replace(f"dbname={plain.name}", f"dbname={plain.name} user=portage"), encoding="utf-8")
     folder.chmod(0o755)
     os.chmod(ini, 0o644)

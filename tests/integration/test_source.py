@@ -94,7 +94,7 @@ def test_S5_a_commit_that_the_stream_shows_before_snapshots_do(own_source):
     with HeldCommit(own_source.source_server, own_source.name,
                     "UPDATE public.t SET n = -5 WHERE id % 10 = 0"):
         own_source.portage.start()
-        own_source.portage.wait_for_log("the copy waits for a transaction of postgres", timeout=30)
+        own_source.portage.wait_for_log("0 rows copied", timeout=30)
         rows = sum(own_source.shard_sql(s, "SELECT sum(rows)::bigint FROM portage.range")[0][0]
                    for s in range(2))
         assert rows == 0
