@@ -166,6 +166,26 @@ static void take_truncate(struct cursor *cursor, struct arena *arena,
         message->truncate.relation_oids[i] = (uint32_t)take_uint(cursor, 4);
 }
 
+/* Nothing is used of origins, types and logical messages, but one that is cut is refused too. */
+static void take_unused(struct cursor *cursor, enum pgoutput_kind kind)
+{
+    switch (kind) {
+    case PGOUTPUT_ORIGIN:
+        take(cursor, 8); /* commit LSN at the origin */
+        take_string(cursor);
+        break;
+    case PGOUTPUT_TYPE:
+        take(cursor, 4); /* OID */
+        take_string(cursor);
+        take_string(cursor);
+        break;
+    default:
+        take(cursor, 1 + 8); /* flags, LSN */
+        take_string(cursor);
+        take(cursor, take_uint(cursor, 4));
+    }
+}
+
 /* False when the kind is unknown. */
 static bool take_body(struct cursor *cursor, struct arena *arena, struct pgoutput_message *message)
 {
@@ -190,7 +210,7 @@ static bool take_body(struct cursor *cursor, struct arena *arena, struct pgoutpu
     case PGOUTPUT_ORIGIN:
     case PGOUTPUT_TYPE:
     case PGOUTPUT_MESSAGE:
-        cursor->at = cursor->length; /* nothing of theirs is used */
+        take_unused(cursor, message->kind);
         return true;
     }
     return false;
