@@ -42,6 +42,15 @@ bool findings_add(struct findings *findings, enum severity severity, const char 
     return false;
 }
 
+bool findings_have(const struct findings *findings, const char *code)
+{
+    for (unsigned f = 0; f < findings->count; f++) {
+        if (strcmp(findings->items[f].code, code) == 0)
+            return true;
+    }
+    return false;
+}
+
 const char *severity_name(enum severity severity)
 {
     static const char *const names[] = {"note", "warning", "refuse"};

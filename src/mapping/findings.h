@@ -31,6 +31,8 @@ bool findings_add(struct findings *findings, enum severity severity, const char 
                   const struct config_text *at, const char *object, const char *fix,
                   const char *reason, ...) PRINTF_LIKE(7, 8);
 
+bool findings_have(const struct findings *findings, const char *code);
+
 const char *severity_name(enum severity severity);
 
 #endif

@@ -101,8 +101,8 @@ json_t *plan_make(struct migration *migration, struct error *err)
     for (unsigned f = 0; f < migration->findings.count; f++)
         json_array_append_new(findings, finding_json(&migration->findings.items[f]));
     return json_pack("{s:i, s:i, s:i, s:o, s:o, s:b}", "source_version",
-                     migration->source_catalog.version / 10000, "target_version",
-                     migration->target_catalogs[0].version / 10000, "shards",
+                     PQserverVersion(migration->source) / 10000, "target_version",
+                     PQserverVersion(migration->shards[0]) / 10000, "shards",
                      (int)migration->shards_count, "tables", tables, "findings", findings, "refused",
                      (int)(migration->findings.refused > 0));
 }

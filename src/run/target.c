@@ -105,6 +105,8 @@ bool target_try(struct migration *migration, struct error *err)
     bool ok = true;
     if (!preflight(migration, err))
         return false;
+    if (findings_have(&migration->findings, "same-database"))
+        return true; /* the second transaction there would wait for the first */
     buffer_init(&sql, SCHEMA_FILE_MAX);
     if (path != NULL)
         ok = read_file(path, &sql, err);
