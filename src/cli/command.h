@@ -36,6 +36,7 @@ struct command {
     int (*main)(const struct command_line *line);
 };
 
+int cmd_init(const struct command_line *line);
 int cmd_plan(const struct command_line *line);
 int cmd_run(const struct command_line *line);
 int cmd_status(const struct command_line *line);

@@ -5,6 +5,11 @@
 #include "util/log.h"
 
 static const struct command commands[] = {
+    {"init", "writes a first portage.yaml from what both sides hold",
+     "  --source CONNINFO   the source\n"
+     "  --shard CONNINFO    a target; once for each shard, with its tables already there\n"
+     "Writes the file that --config names (portage.yaml); never over one that is there.\n",
+     cmd_init},
     {"plan", "shows what a run would do, and what stands in the way",
      "Changes nothing. Exits with 1 when something is refused.\n", cmd_plan},
     {"run", "carries the database across and keeps both sides equal",
