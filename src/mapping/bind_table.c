@@ -86,11 +86,26 @@ static bool list_identical(const struct binding *binding, struct select_list *li
     return ok;
 }
 
+static void warn_left_behind(const struct binding *binding)
+{
+    for (unsigned c = 0; c < binding->source->columns_count; c++) {
+        const struct column *column = &binding->source->columns[c];
+        if (!column->generated && relation_column(binding->target, column->name) < 0)
+            findings_add(binding->findings, SEVERITY_WARNING, "column-left-behind",
+                         &binding->from->target, object_name(binding, NULL),
+                         "Add it to the target, or write a select without it.",
+                         "\"identical\", but the source's column \"%s\" has no place here",
+                         column->name);
+    }
+}
+
 static bool read_list(const struct binding *binding, struct select_list *list)
 {
     struct error err = ERROR_INIT;
-    if (binding->from->select.text == NULL)
+    if (binding->from->select.text == NULL) {
+        warn_left_behind(binding);
         return list_identical(binding, list);
+    }
     if (select_parse(binding->config, &binding->from->select, binding->source, binding->arena,
                      list, &err))
         return true;
@@ -525,6 +540,10 @@ static bool check_words(const struct binding *binding)
     if (from->lag_by.text != NULL && relation_column(binding->target, from->lag_by.text) < 0)
         ok = REFUSE(binding, "unknown-column", &from->lag_by, from->lag_by.text, NULL,
                     "lag_by: the target has no such column");
+    if (from->park_errors)
+        findings_add(binding->findings, SEVERITY_WARNING, "park", &from->target,
+                     object_name(binding, NULL), NULL,
+                     "on_error: park is not there yet; a refused row stops the run");
     return ok;
 }
 

@@ -45,7 +45,6 @@ static const struct setting settings[] = {
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
-    {"index_workers", SETTING_INT, AT(index_workers), 1, 64, 1, NULL},
     {"slot", SETTING_NAME, AT(slot), 0, 0, 0, "pgportage"},
     {"publication", SETTING_NAME, AT(publication), 0, 0, 0, "pgportage"},
 };
@@ -477,7 +476,7 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
     return refuse_key(reader, key, "at the top level",
                       "Known are: source, target, shard_by, tables, copy_workers, lanes,"
                       " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max,"
-                      " chunk_ms, index_workers, slot, publication.");
+                      " chunk_ms, slot, publication.");
 }
 
 static bool read_root(const struct reader *reader, struct fy_node *root)

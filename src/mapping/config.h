@@ -62,7 +62,6 @@ struct config {
     int64_t row_bytes_max;         /* row_bytes_max: 32 MiB */
     int64_t queue_bytes_max;       /* queue_bytes_max: 64 MiB, over all lanes */
     int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */
-    int index_workers;             /* index_workers: 1 */
     const char *slot;              /* slot: pgportage */
     const char *publication;       /* publication: pgportage */
 };

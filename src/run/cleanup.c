@@ -47,6 +47,47 @@ static bool check_phase(struct cleaning *cleaning)
     return over;
 }
 
+/* Definitions that only portage.deferred knows: `finish` keeps them, `abort` hands them over. */
+static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
+{
+    bool exists, ok = true;
+    PGconn *conn = cleaning->migration.shards[shard];
+    if (!schema_exists(conn, &exists, cleaning->err))
+        return false;
+    if (!exists)
+        return true;
+    PGresult *result = conn_query(conn,
+                                  "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
+                                  "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
+                                  "    table_schema, table_name, name, definition) END"
+                                  "  FROM portage.deferred WHERE state <> 'done' ORDER BY ordinal",
+                                  0, NULL, cleaning->err);
+    if (result == NULL)
+        return false;
+    int count = PQntuples(result);
+    if (count > 0 && !cleaning->give_up) {
+        error_set(cleaning->err, ERROR_CONFIG,
+                  "%d indexes, keys and triggers of shard %u are not built yet", count, shard);
+        error_hint(cleaning->err, "They wait for the cutover; \"pgportage abort\" prints their SQL.");
+        ok = false;
+    }
+    if (count > 0 && cleaning->give_up)
+        printf("-- shard %u: not built on the target, and no longer recorded after this:\n", shard);
+    for (int row = 0; cleaning->give_up && row < count; row++)
+        printf("%s;\n", result_text(result, row, 0));
+    PQclear(result);
+    return ok;
+}
+
+static bool keep_all_deferred(struct cleaning *cleaning)
+{
+    for (unsigned s = 0; s < cleaning->migration.shards_count; s++) {
+        if (!keep_deferred(cleaning, s))
+            return false;
+    }
+    return true;
+}
+
 static bool tell(const struct cleaning *cleaning)
 {
     const struct config *config = cleaning->config;
@@ -108,7 +149,7 @@ bool cleanup(const struct config *config, bool give_up, bool dry_run, struct err
     struct cleaning cleaning = {.config = config, .give_up = give_up, .err = err};
     if (!migration_open(&cleaning.migration, config, "cleanup", err))
         return false;
-    bool ok = take_lock(&cleaning) && check_phase(&cleaning) &&
+    bool ok = take_lock(&cleaning) && check_phase(&cleaning) && keep_all_deferred(&cleaning) &&
               (dry_run ? tell(&cleaning) : remove_all(&cleaning) && prove(&cleaning));
     migration_close(&cleaning.migration);
     if (ok && give_up && !dry_run)

@@ -1,7 +1,7 @@
 /*
  * The end of a migration: everything of ours is taken off every database, and then looked for (S9).
  * `finish` is for one that is done, `abort` for one that is given up: it leaves the target's rows and
- * tables where they are too, because they may be of use, and says so.
+ * tables where they are too, because they may be of use, and prints the SQL of what was not built yet.
  */
 #ifndef RUN_CLEANUP_H
 #define RUN_CLEANUP_H

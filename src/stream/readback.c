@@ -20,7 +20,7 @@ static bool row_gone(const struct mapping *mapping, struct error *err)
               "a changed row of %s.%s is gone from the source before its unchanged large values "
               "could be read",
               mapping->source->schema, mapping->source->name);
-    return error_hint(err, "ALTER TABLE \"%s\".\"%s\" REPLICA IDENTITY FULL; then run again.",
+    return error_hint(err, "ALTER TABLE \"%s\".\"%s\" REPLICA IDENTITY FULL; then \"pgportage abort\" and begin again.",
                       mapping->source->schema, mapping->source->name);
 }
 

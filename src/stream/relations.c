@@ -42,7 +42,8 @@ static bool table_changed(const struct relation *source, const char *what, const
     error_set(err, ERROR_CONFIG, "the table %s.%s of the source was changed while it is carried",
               source->schema, source->name);
     error_detail(err, "Column \"%s\" %s.", column, what);
-    return error_hint(err, "Change the target and the mapping alike, then run again.");
+    return error_hint(err, "Changes of the table's form are not carried yet: run \"pgportage abort\""
+                           " and begin again with a mapping for the new one.");
 }
 
 /* Every column the mapping was bound to must come, with its type; others must not have appeared. */
