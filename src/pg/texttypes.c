@@ -80,8 +80,10 @@ static bool scan_hex_byte(struct scan *scan, unsigned char *byte)
         return false;
     int high = hex_digit(scan->at[0]), low = hex_digit(scan->at[1]);
     scan->at += 2;
+    if (high < 0 || low < 0)
+        return false;
     *byte = (unsigned char)(high << 4 | low);
-    return high >= 0 && low >= 0;
+    return true;
 }
 
 bool text_to_uuid(const char *text, size_t length, unsigned char value[16])
@@ -114,7 +116,8 @@ static bool scan_civil(struct scan *scan, struct civil *civil)
 {
     return scan_digits(scan, 4, 7, &civil->year) > 0 && scan_char(scan, '-') &&
            scan_digits(scan, 2, 2, &civil->month) > 0 && scan_char(scan, '-') &&
-           scan_digits(scan, 2, 2, &civil->day) > 0;
+           scan_digits(scan, 2, 2, &civil->day) > 0 && civil->month >= 1 && civil->month <= 12 &&
+           civil->day >= 1 && civil->day <= 31;
 }
 
 static bool scan_era(struct scan *scan, struct civil *civil)
@@ -135,8 +138,7 @@ bool text_to_date(const char *text, size_t length, int32_t *days)
     }
     if (negative || !scan_civil(&scan, &civil) || !scan_era(&scan, &civil))
         return false;
-    *days = (int32_t)days_of(civil.year, civil.month, civil.day);
-    return true;
+    return !__builtin_add_overflow(days_of(civil.year, civil.month, civil.day), 0, days);
 }
 
 static bool scan_time(struct scan *scan, int64_t *us)
@@ -189,8 +191,9 @@ bool text_to_timestamp(const char *text, size_t length, int64_t *us)
     if (negative || !scan_civil(&scan, &civil) || !scan_time(&scan, &time) ||
         !scan_zone(&scan, &zone) || !scan_era(&scan, &civil))
         return false;
-    *us = days_of(civil.year, civil.month, civil.day) * INT64_C(86400000000) + time - zone;
-    return true;
+    return !__builtin_mul_overflow(days_of(civil.year, civil.month, civil.day),
+                                   INT64_C(86400000000), us) &&
+           !__builtin_add_overflow(*us, time - zone, us);
 }
 
 bool text_to_bytea(const char *text, size_t length, struct buffer *value)

@@ -187,7 +187,7 @@ static void cut_everywhere(const struct sample *sample, const char *header, size
     buffer_release(&message);
 }
 
-static void test_binary_every_cut(void **state)
+static void test_D10_binary_every_cut(void **state)
 {
     (void)state;
     for (size_t s = 0; s < SAMPLES_COPY_BINARY; s++) {
@@ -329,7 +329,7 @@ static void test_no_columns(void **state)
 }
 
 /* D10: a line ends in a newline, and no value holds one, so no cut goes unseen. */
-static void test_text_every_cut(void **state)
+static void test_D10_text_every_cut(void **state)
 {
     (void)state;
     for (size_t s = 0; s < SAMPLES_COPY_TEXT; s++) {
@@ -361,8 +361,8 @@ static void test_text_malformed(void **state)
     }
 }
 
-/* D11. */
-static void test_escape(void **state)
+/* What is escaped looks as PostgreSQL writes it, and comes back. */
+static void test_D11_escape(void **state)
 {
     static const char *const rows[][2] = {
         {"", ""},
@@ -398,7 +398,7 @@ static void test_escape(void **state)
 
 /* Every pair of bytes goes out, through the reader and back: also where one looks like the escape
  * of another, and where bytes are not UTF-8. */
-static void test_round_trip_of_all_pairs(void **state)
+static void test_D11_round_trip_of_all_pairs(void **state)
 {
     struct buffer row, value;
     (void)state;
@@ -447,16 +447,16 @@ int main(void)
         cmocka_unit_test(test_binary_header_with_trailer),
         cmocka_unit_test(test_binary_fields),
         cmocka_unit_test(test_without_fields),
-        cmocka_unit_test(test_binary_every_cut),
+        cmocka_unit_test(test_D10_binary_every_cut),
         cmocka_unit_test(test_binary_malformed),
         cmocka_unit_test(test_error_names_the_row),
         cmocka_unit_test(test_text_fields),
         cmocka_unit_test(test_text_one_column),
         cmocka_unit_test(test_no_columns),
-        cmocka_unit_test(test_text_every_cut),
+        cmocka_unit_test(test_D10_text_every_cut),
         cmocka_unit_test(test_text_malformed),
-        cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_round_trip_of_all_pairs),
+        cmocka_unit_test(test_D11_escape),
+        cmocka_unit_test(test_D11_round_trip_of_all_pairs),
         cmocka_unit_test(test_unescape_at_the_end),
     };
     return run_unit_tests("copycodec", tests);

@@ -217,7 +217,7 @@ static bool decodes(const char *bytes, size_t length, struct error *err)
 }
 
 /* D10: whatever the message and wherever it is cut, within a character of several bytes as well. */
-static void test_every_cut(void **state)
+static void test_D10_every_cut(void **state)
 {
     struct error err;
     (void)state;
@@ -236,8 +236,30 @@ static void test_every_cut(void **state)
     }
 }
 
+/* D10: one wrong byte, any value of it: refused or decoded, the sanitizers see to the rest. */
+static void test_D10_every_wrong_byte(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < SAMPLES_PGOUTPUT; s++) {
+        struct buffer bytes;
+        struct error err;
+        buffer_init(&bytes, 4096);
+        samples_pgoutput[s].build(&bytes);
+        for (size_t at = 0; at < bytes.length; at++) {
+            char before = bytes.bytes[at];
+            for (int value = 0; value < 256; value++) {
+                bytes.bytes[at] = (char)value;
+                bool ok = decodes(buffer_text(&bytes), bytes.length, &err);
+                assert_int_equal(err.class, ok ? ERROR_NONE : ERROR_FATAL);
+            }
+            bytes.bytes[at] = before;
+        }
+        buffer_release(&bytes);
+    }
+}
+
 /* A message that goes on is as little what we take it for as one that is cut. */
-static void test_every_tail(void **state)
+static void test_D10_every_tail(void **state)
 {
     struct error err;
     (void)state;
@@ -336,8 +358,11 @@ int main(void)
         cmocka_unit_test(test_relation),     cmocka_unit_test(test_insert),
         cmocka_unit_test(test_update),       cmocka_unit_test(test_delete),
         cmocka_unit_test(test_truncate),     cmocka_unit_test(test_unused_kinds),
-        cmocka_unit_test(test_every_cut),    cmocka_unit_test(test_every_tail),
-        cmocka_unit_test(test_messages),     cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_D10_every_cut),
+        cmocka_unit_test(test_D10_every_tail),
+        cmocka_unit_test(test_D10_every_wrong_byte),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_most_columns),
     };
     return run_unit_tests("pgoutput", tests);
