@@ -191,6 +191,19 @@ static void conn_blank_password(char *text, const char *password)
         memset(at, '*', length);
 }
 
+/* A login that no waiting mends. libpq gives no SQLSTATE here; these words are the server's, and not
+ * translated for a client that has not logged in under lc_messages of its own. */
+static bool login_refused(const char *message)
+{
+    static const char *const refusals[] = {"authentication failed", "does not exist",
+                                           "no pg_hba.conf entry", "is not permitted to log in"};
+    for (size_t r = 0; r < sizeof refusals / sizeof refusals[0]; r++) {
+        if (strstr(message, "FATAL:") != NULL && strstr(message, refusals[r]) != NULL)
+            return true;
+    }
+    return false;
+}
+
 static bool conn_open_error(PGconn *conn, const char *conninfo, struct error *err)
 {
     char text[1024];
@@ -198,7 +211,7 @@ static bool conn_open_error(PGconn *conn, const char *conninfo, struct error *er
     char *where = conn_redact(conninfo);
     copy_trimmed(text, sizeof text, PQerrorMessage(conn));
     conn_blank_password(text, password != NULL ? password : "");
-    error_set(err, ERROR_RETRY, "could not connect to %s", where);
+    error_set(err, login_refused(text) ? ERROR_CONFIG : ERROR_RETRY, "could not connect to %s", where);
     error_detail(err, "%s", text);
     free(where);
     return false;

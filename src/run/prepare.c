@@ -84,6 +84,8 @@ static bool keep_settings(const struct migration *migration, struct error *err)
     return keep_setting(control, "lanes", lanes, "\"lanes\"", err) &&
            keep_setting(control, "shards", shards, "the number of shards", err) &&
            keep_setting(control, "slot", migration->config->slot, "\"slot\"", err) &&
+           keep_setting(control, "publication", migration->config->publication,
+                        "\"publication\"", err) &&
            keep_mappings(migration, control, err);
 }
 
