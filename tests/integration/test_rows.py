@@ -65,7 +65,8 @@ def test_R6_keys_and_shard_keys_change(migration):
     def there_and_back():
         for step in range(30):
             carried.source_sql(f"""
-                BEGIN; UPDATE public.devices SET owner = owner + 1 WHERE id % 7 = 3;
+                BEGIN; LOCK TABLE public.devices IN SHARE ROW EXCLUSIVE MODE;
+                UPDATE public.devices SET owner = owner + 1 WHERE id % 7 = 3;
                 UPDATE public.devices SET owner = owner - 1 WHERE id % 7 = 3;
                 UPDATE public.devices SET id = -id, n = {step} WHERE (id % 11 = 5 OR id % 11 = -5)
                    AND NOT EXISTS (SELECT FROM public.devices d WHERE d.id = -devices.id);
