@@ -50,9 +50,9 @@ static size_t skip_quoted(const char *sql, size_t at)
     char quote = sql[at];
     if (quote == '\'' || quote == '"') {
         bool escapes = quote == '\'' && at > 0 && (sql[at - 1] == 'E' || sql[at - 1] == 'e');
-        for (at++; sql[at] != '\0' && sql[at] != quote; at++) {
-            if (escapes && sql[at] == '\\' && sql[at + 1] != '\0')
-                at++;
+        for (at++; sql[at] != '\0' && (sql[at] != quote || sql[at + 1] == quote); at++) {
+            if (sql[at] == quote || (escapes && sql[at] == '\\' && sql[at + 1] != '\0'))
+                at++; /* of a pair */
         }
         return sql[at] == '\0' ? at : at + 1;
     }
@@ -238,18 +238,28 @@ static bool walk(const struct analysis *analysis, json_t *node, struct contents 
 
 /* ---- inverses ---- */
 
+/* libpg_query's JSON leaves out integers that are not positive: then the user's own text says. */
+static const char *integer_text(const struct analysis *analysis, json_t *constant)
+{
+    json_t *value = json_object_get(json_object_get(constant, "ival"), "ival");
+    const char *at = analysis->sql + node_location(constant);
+    if (value != NULL)
+        return arena_printf(analysis->arena, "%lld", (long long)json_integer_value(value));
+    if (*at != '-')
+        return "0";
+    at += strspn(at, "-( \t\r\n\f\v");
+    return arena_printf(analysis->arena, "-%.*s", (int)strspn(at, "0123456789abcdefABCDEFoxOX_"),
+                        at);
+}
+
 /* A numeric constant's text, or NULL. */
-static const char *number_text(struct arena *arena, json_t *node)
+static const char *number_text(const struct analysis *analysis, json_t *node)
 {
     json_t *constant = json_object_get(node, "A_Const");
     const char *text = json_string_value(json_object_get(json_object_get(constant, "fval"), "fval"));
     if (text != NULL)
-        return arena_strdup(arena, text);
-    json_t *integer = json_object_get(constant, "ival");
-    if (integer == NULL)
-        return NULL;
-    return arena_printf(arena, "%lld",
-                        (long long)json_integer_value(json_object_get(integer, "ival")));
+        return arena_strdup(analysis->arena, text);
+    return json_object_get(constant, "ival") != NULL ? integer_text(analysis, constant) : NULL;
 }
 
 static bool is_zero(const char *number)
@@ -259,37 +269,39 @@ static bool is_zero(const char *number)
 
 /* Unwinds a chain of casts and + - * / with numbers down to the column: gives what the column is, in
  * terms of `value`. NULL if it is not such a chain. */
-static const char *unwind(struct arena *arena, json_t *node, const char *value)
+static const char *unwind(const struct analysis *analysis, json_t *node, const char *value)
 {
+    struct arena *arena = analysis->arena;
     json_t *fields = node_fields(node);
     if (node_is(node, "ColumnRef"))
         return value;
     if (node_is(node, "TypeCast"))
-        return unwind(arena, json_object_get(fields, "arg"), value);
+        return unwind(analysis, json_object_get(fields, "arg"), value);
     const char *kind = json_string_value(json_object_get(fields, "kind"));
     if (!node_is(node, "A_Expr") || kind == NULL || strcmp(kind, "AEXPR_OP") != 0)
         return NULL;
-    char op = last_name(json_object_get(fields, "name"))[0];
+    const char *operator = last_name(json_object_get(fields, "name"));
+    char op = operator[0] != '\0' && operator[1] == '\0' ? operator[0] : '\0'; /* -> is no minus */
     json_t *left = json_object_get(fields, "lexpr"), *right = json_object_get(fields, "rexpr");
-    const char *number = number_text(arena, right);
+    const char *number = number_text(analysis, right);
     json_t *inner = left;
     bool swapped = number == NULL;
     if (swapped) {
-        number = number_text(arena, left);
+        number = number_text(analysis, left);
         inner = right;
     }
     if (number == NULL || inner == NULL)
         return NULL;
     if (op == '+')
-        return unwind(arena, inner, arena_printf(arena, "(%s - (%s))", value, number));
+        return unwind(analysis, inner, arena_printf(arena, "(%s - (%s))", value, number));
     if (op == '-')
-        return unwind(arena, inner,
+        return unwind(analysis, inner,
                       swapped ? arena_printf(arena, "((%s) - %s)", number, value)
                               : arena_printf(arena, "(%s + (%s))", value, number));
     if (op == '*' && !is_zero(number))
-        return unwind(arena, inner, arena_printf(arena, "(%s::numeric / (%s))", value, number));
+        return unwind(analysis, inner, arena_printf(arena, "(%s::numeric / (%s))", value, number));
     if (op == '/' && !swapped && !is_zero(number))
-        return unwind(arena, inner, arena_printf(arena, "(%s * (%s))", value, number));
+        return unwind(analysis, inner, arena_printf(arena, "(%s * (%s))", value, number));
     return NULL;
 }
 
@@ -301,7 +313,7 @@ static void item_classify(const struct analysis *analysis, json_t *value,
     item->column = contents->columns == 1 ? contents->column : -1;
     item->uses = contents->uses;
     item->kind = contents->columns == 0 && contents->calls == 0 ? SELECT_CONSTANT : SELECT_OTHER;
-    const char *inverse = contents->columns == 1 ? unwind(arena, value, name) : NULL;
+    const char *inverse = contents->columns == 1 ? unwind(analysis, value, name) : NULL;
     if (inverse == NULL)
         return;
     item->kind = SELECT_ARITHMETIC;
