@@ -57,24 +57,44 @@ struct place {
     int line, column;
 };
 
+/* The first key or item of a collection; NULL if it is empty or none. */
+static struct fy_node *first_within(struct fy_node *node)
+{
+    void *at = NULL;
+    if (fy_node_is_sequence(node))
+        return fy_node_sequence_iterate(node, &at);
+    struct fy_node_pair *first =
+        fy_node_is_mapping(node) ? fy_node_mapping_iterate(node, &at) : NULL;
+    return first != NULL ? fy_node_pair_key(first) : NULL;
+}
+
+/* The key that a node stands under; NULL at the top. */
+static struct fy_node *key_above(struct fy_node *node)
+{
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    for (struct fy_node *above = fy_node_get_parent(node); above != NULL;
+         node = above, above = fy_node_get_parent(above)) {
+        while (fy_node_is_mapping(above) && (pair = fy_node_mapping_iterate(above, &at)) != NULL) {
+            if (fy_node_pair_value(pair) == node)
+                return fy_node_pair_key(pair);
+        }
+        at = NULL;
+    }
+    return NULL;
+}
+
+/* libfyaml knows no place of what is empty: then it is its key's. */
 static struct place node_place(struct fy_node *node)
 {
-    struct place place = {1, 1};
     struct fy_token *token = fy_node_get_scalar_token(node);
-    if (token == NULL && fy_node_is_mapping(node)) {
-        void *at = NULL;
-        struct fy_node_pair *first = fy_node_mapping_iterate(node, &at);
-        return first != NULL ? node_place(fy_node_pair_key(first)) : place;
-    }
-    if (token == NULL && fy_node_is_sequence(node)) {
-        void *at = NULL;
-        struct fy_node *first = fy_node_sequence_iterate(node, &at);
-        return first != NULL ? node_place(first) : place;
-    }
     const struct fy_mark *mark = token != NULL ? fy_token_start_mark(token) : NULL;
     if (mark != NULL)
-        place = (struct place){mark->line + 1, mark->column + 1};
-    return place;
+        return (struct place){mark->line + 1, mark->column + 1};
+    struct fy_node *near = first_within(node);
+    if (near == NULL)
+        near = key_above(node);
+    return near != NULL ? node_place(near) : (struct place){1, 1};
 }
 
 static bool refuse(const struct reader *reader, struct fy_node *node, const char *hint,
@@ -94,11 +114,18 @@ static bool refuse(const struct reader *reader, struct fy_node *node, const char
     return hint == NULL ? false : error_hint(reader->err, "%s", hint);
 }
 
-/* Nodes are taken apart by name; a key that nobody knows is an error that lists those known. */
+/* Nodes are taken apart by name. What is no text, as keys may be in YAML, has the empty name. */
+static const char *key_name(struct fy_node *key)
+{
+    const char *name = fy_node_get_scalar0(key);
+    return name != NULL ? name : "";
+}
+
+/* A key that nobody knows is an error that lists those known. */
 static bool refuse_key(const struct reader *reader, struct fy_node *key, const char *where,
                        const char *known)
 {
-    return refuse(reader, key, known, "unknown key \"%s\" %s", fy_node_get_scalar0(key), where);
+    return refuse(reader, key, known, "unknown key \"%s\" %s", key_name(key), where);
 }
 
 static int block_indentation(const struct reader *reader, struct fy_node *node)
@@ -129,8 +156,6 @@ static bool read_text(const struct reader *reader, struct fy_node *node, const c
     };
     if (text->block) /* libfyaml gives the start of its first line */
         text->column += block_indentation(reader, node);
-    else if (style == FYNS_SINGLE_QUOTED || style == FYNS_DOUBLE_QUOTED)
-        text->column++;
     if (text->text[strspn(text->text, " \t\n")] == '\0')
         return refuse(reader, node, NULL, "\"%s\" is empty", name);
     return true;
@@ -284,7 +309,7 @@ static bool read_partition_by(const struct reader *reader, struct fy_node *node,
     if (!fy_node_is_mapping(node))
         return refuse(reader, node, shape, "\"partition_by\" must be a mapping");
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
-        const char *key = fy_node_get_scalar0(fy_node_pair_key(pair));
+        const char *key = key_name(fy_node_pair_key(pair));
         struct config_text *text = NULL;
         if (strcmp(key, "column") == 0)
             text = &mapping->partition_column;
@@ -318,7 +343,7 @@ static bool read_word(const struct reader *reader, struct fy_node *node, const c
 static bool read_mapping_key(const struct reader *reader, struct fy_node *key,
                              struct fy_node *value, struct config_mapping *mapping)
 {
-    const char *name = fy_node_get_scalar0(key);
+    const char *name = key_name(key);
     if (strcmp(name, "from") == 0)
         return read_text(reader, value, name, &mapping->from);
     if (strcmp(name, "select") == 0)
@@ -437,7 +462,7 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
         return refuse(reader, node, shape, "\"target\" must be a mapping");
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
-        const char *name = fy_node_get_scalar0(key);
+        const char *name = key_name(key);
         if (strcmp(name, "shards") == 0) {
             if (!read_texts(reader, value, name, &config->shards, &config->shards_count))
                 return false;
@@ -459,10 +484,8 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
 static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
 {
     struct config *config = reader->config;
-    const char *name = fy_node_get_scalar0(key);
-    const struct setting *setting = name != NULL ? find_setting(name) : NULL;
-    if (name == NULL)
-        return refuse(reader, key, NULL, "a key must be a text");
+    const char *name = key_name(key);
+    const struct setting *setting = find_setting(name);
     if (strcmp(name, "source") == 0)
         return read_text(reader, value, name, &config->source);
     if (strcmp(name, "target") == 0)
@@ -549,7 +572,7 @@ static bool read_file(const char *path, struct buffer *bytes, struct error *err)
 static bool read_yaml(struct reader *reader, const struct buffer *bytes)
 {
     struct fy_diag *diag = quiet_diag();
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_RESOLVE_DOCUMENT, .diag = diag};
     reader->bytes = buffer_text(bytes);
     struct fy_document *document =
         fy_document_build_from_string(&cfg, reader->bytes, bytes->length);
