@@ -31,10 +31,27 @@ struct transfer {
 
 /* ---- into the shards ---- */
 
+/* In slices: libpq keeps room for the largest message it was ever given, on each connection. Where
+ * COPY's data is cut means nothing to the server. */
+static bool outlet_put(struct outlet *outlet, const char *bytes, size_t length, struct error *err)
+{
+    for (size_t at = 0; at < length; at += SEND_BYTES) {
+        size_t slice = length - at < SEND_BYTES ? length - at : SEND_BYTES;
+        if (PQputCopyData(outlet->conn, bytes + at, (int)slice) != 1)
+            return conn_error(outlet->conn, err);
+    }
+    return true;
+}
+
 static bool outlet_send(struct outlet *outlet, struct error *err)
 {
-    if (PQputCopyData(outlet->conn, outlet->buffer.bytes, (int)outlet->buffer.length) != 1)
-        return conn_error(outlet->conn, err);
+    size_t max = outlet->buffer.max;
+    if (!outlet_put(outlet, outlet->buffer.bytes, outlet->buffer.length, err))
+        return false;
+    if (outlet->buffer.capacity > 4 * SEND_BYTES) { /* one large row must not keep its memory */
+        buffer_release(&outlet->buffer);
+        buffer_init(&outlet->buffer, max);
+    }
     buffer_clear(&outlet->buffer);
     return true;
 }
@@ -137,12 +154,14 @@ static bool put_row(struct transfer *transfer, struct outlet *outlet, const char
 {
     if (!outlet->active)
         return true;
+    outlet->rows++;
+    outlet->bytes += (int64_t)length;
+    if (!with_jsonb && length >= SEND_BYTES) /* not copied once more */
+        return outlet_send(outlet, err) && outlet_put(outlet, row, length, err);
     if (with_jsonb)
         put_row_with_jsonb(transfer, &outlet->buffer, row);
     else
         buffer_append(&outlet->buffer, row, length);
-    outlet->rows++;
-    outlet->bytes += (int64_t)length;
     CHECK(!buffer_failed(&outlet->buffer)); /* it has room for a row of row_bytes_max */
     return outlet->buffer.length < SEND_BYTES || outlet_send(outlet, err);
 }

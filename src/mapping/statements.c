@@ -2,7 +2,10 @@
 
 #include "pg/quote.h"
 
-enum { STATEMENT_MAX = 1 << 20 };
+enum {
+    STATEMENT_MAX = 1 << 20,
+    SAMPLE_VALUE_BYTES = 8192, /* as stored: large values would all be in memory at once */
+};
 
 /* A statement under construction: its text, and the parameters it has bound so far. */
 struct builder {
@@ -566,8 +569,15 @@ const char *statement_sample_source(const struct mapping *mapping, int limit, st
     }
     buffer_puts(sql, " FROM ");
     put_source(sql, source);
-    put_interval(sql, mapping, (struct key_interval){NULL, NULL}, mapping->where);
-    buffer_printf(sql, " LIMIT %d", limit);
+    buffer_puts(sql, " WHERE ");
+    for (unsigned c = 0; c < source->columns_count; c++) {
+        if (!column_set_has(&uses, c) || !source->columns[c].toastable)
+            continue;
+        buffer_puts(sql, "COALESCE(pg_catalog.pg_column_size(");
+        quote_ident(sql, source->columns[c].name);
+        buffer_printf(sql, "), 0) < %d AND ", SAMPLE_VALUE_BYTES);
+    }
+    buffer_printf(sql, "(%s) LIMIT %d", mapping->where != NULL ? mapping->where : "true", limit);
     return builder_finish(builder, arena, NULL);
 }
 

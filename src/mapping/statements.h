@@ -61,7 +61,7 @@ const char *statement_truncate(const struct mapping *mapping, struct arena *aren
 const char *statement_read_back(const struct mapping *mapping, const struct column_set *wanted,
                                 struct arena *arena);
 
-/* Up to `limit` rows of the source: each item as text, computed there, then the columns it needs as
+/* Up to `limit` rows of the source without large values: each item as text, computed there, then the columns it needs as
  * text, in the order of the parameters of statement_sample_target(), which computes the items on the
  * target. */
 const char *statement_sample_source(const struct mapping *mapping, int limit, struct arena *arena);
