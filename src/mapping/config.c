@@ -572,7 +572,8 @@ static bool read_file(const char *path, struct buffer *bytes, struct error *err)
 static bool read_yaml(struct reader *reader, const struct buffer *bytes)
 {
     struct fy_diag *diag = quiet_diag();
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_RESOLVE_DOCUMENT, .diag = diag};
+    struct fy_parse_cfg cfg = {
+        .flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_RESOLVE_DOCUMENT, .diag = diag};
     reader->bytes = buffer_text(bytes);
     struct fy_document *document =
         fy_document_build_from_string(&cfg, reader->bytes, bytes->length);

@@ -1,6 +1,6 @@
 /*
- * A main() for compilers without libFuzzer: with file names it gives those to the target, one by one,
- * as libFuzzer does with a crash it has found; without, it mutates the target's valid inputs for
+ * A main() for compilers without libFuzzer: with file names it gives those to the target, one by
+ * one, as libFuzzer does with a crash it has found; without, it mutates the target's valid inputs for
  * FUZZ_SECONDS (2), from FUZZ_SEED (a constant), so that the same run can be had again.
  */
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /*
- * Any row is read or refused, its fields lie within it, and what a field says survives being escaped
- * and read again. The first byte chooses format, columns and whether a header is still to come.
+ * Any row is read or refused, its fields lie within it, and what a field says survives being
+ * escaped and read again. The first byte chooses format, columns and whether a header is still to come.
  */
 #include "fuzz.h"
 #include "pg/copycodec.h"

@@ -1,9 +1,10 @@
 #include "fuzz.h"
 
-void fuzz_touch(const void *bytes, size_t length)
+unsigned fuzz_touch(const void *bytes, size_t length)
 {
-    static volatile unsigned char sink;
     const unsigned char *at = bytes;
+    unsigned sum = 0;
     for (size_t i = 0; i < length; i++)
-        sink ^= at[i];
+        sum += at[i];
+    return sum;
 }

@@ -220,7 +220,8 @@ static void test_sizes(void **state)
                  wrong[w]);
         read_text(&reading, text);
         assert_row(!reading.ok, wrong[w]);
-        assert_non_null(strstr(reading.err.message, ":4:19: \"source_rate_max\" must be a number"));
+        const char *place = reading.err.message + strlen(reading.path);
+        assert_row(strncmp(place, ":4:19: \"source_rate_max\" must be a number", 41) == 0, place);
         reading_release(&reading);
     }
 }
@@ -420,10 +421,11 @@ static void test_file_too_large(void **state)
 
 static void test_place(void **state)
 {
-    const struct config_text block = {.text = "id,\namount\n", .line = 20, .column = 7, .block = true};
     const struct config_text flow = {.text = "id,\namount", .line = 20, .column = 7};
+    struct config_text block = flow;
     int line, column;
     (void)state;
+    block.block = true;
     config_place(&block, 0, &line, &column);
     assert_int_equal(line, 20);
     assert_int_equal(column, 7);

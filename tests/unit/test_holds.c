@@ -87,7 +87,7 @@ static void test_pending_is_skipped(void **state)
     scene_release(&scene);
 }
 
-/* Step 5: the interval is on hold from h on, its upper end within; all else is skipped as before. */
+/* Step 5: the interval is on hold from h on, its upper end within; all else is skipped. */
 static void test_hold(void **state)
 {
     struct scene scene;
@@ -192,7 +192,7 @@ static void test_drop_some_chunks(void **state)
     scene_release(&scene);
 }
 
-/* Invariant 2: a snapshot serves only when it sees all that was skipped; what it saw is forgotten. */
+/* Invariant 2: a snapshot serves only if it sees all that was skipped; what it saw is forgotten. */
 static void test_skipped_seen(void **state)
 {
     struct scene scene;
@@ -349,8 +349,8 @@ static void test_ranges(void **state)
     scene_release(&scene);
 }
 
-/* A TRUNCATE: all is pending again on its shard, no chunk begins before its commit, and the copier's
- * next snapshot must see it. */
+/* A TRUNCATE: all is pending again on its shard, no chunk begins before its commit, and the
+ * copier's next snapshot must see it. */
 static void test_reset(void **state)
 {
     struct scene scene;

@@ -136,7 +136,7 @@ static void test_integers_and_null(void **state)
     assert_true(parthash_null() == 0);
     assert_int_equal(parthash_shard(parthash_null(), 7), 0);
     assert_int_equal(parthash_shard(parthash_int8(42), 1000003), 0xafd30d9a116a5a62 % 1000003);
-    assert_int_equal(parthash_shard(parthash_int8(1), 1000003), 875018); /* the server's remainder */
+    assert_int_equal(parthash_shard(parthash_int8(1), 1000003), 875018); /* the server's too */
     assert_int_equal(parthash_shard(parthash_int8(0), 1000003), 771668);
 }
 

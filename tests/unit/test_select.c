@@ -152,8 +152,8 @@ static void test_cast_types(void **state)
     }
 }
 
-/* Slices are the user's own words, without the name; what looks like a comma, a comment, a name or an
- * AS within them is theirs. */
+/* Slices are the user's own words, without the name; what looks like a comma, a comment, a name or
+ * an AS within them is theirs. */
 static void test_slices(void **state)
 {
     static const struct {

@@ -125,8 +125,8 @@ static void test_binary_is_as_text(void **state)
     }
 }
 
-/* Pairs of (bytea, int4), ascending: what follows a shorter first value must not be seen as a part of
- * it, whatever its bytes are. */
+/* Pairs of (bytea, int4), ascending: what follows a shorter first value must not be seen as a part
+ * of it, whatever its bytes are. */
 static void test_composite_keys_compare_column_by_column(void **state)
 {
     static const char *const rows[][2] = {

@@ -33,7 +33,8 @@ static void test_int(void **state)
         assert_row(value == rows[r].value, rows[r].text);
     }
     for (size_t w = 0; w < COUNT_OF(wrong); w++)
-        assert_row(!text_to_int(wrong[w], strlen(wrong[w]), INT64_MIN, INT64_MAX, &value), wrong[w]);
+        assert_row(!text_to_int(wrong[w], strlen(wrong[w]), INT64_MIN, INT64_MAX, &value),
+                   wrong[w]);
     assert_true(text_to_int("5", 1, 5, 5, &value));
     assert_false(text_to_int("4", 1, 5, 9, &value));
     assert_false(text_to_int("10", 2, 5, 9, &value));
@@ -77,8 +78,8 @@ static void test_date(void **state)
         {"infinity", INT32_MAX},
         {"-infinity", INT32_MIN},
     };
-    static const char *const wrong[] = {"", "2000", "2000-01", "2000-1-1", "2000-01-01 ", "00-01-01",
-                                        "2000-01-01 AD", "2000-01-01 00:00:00", "-2000-01-01",
+    static const char *const wrong[] = {"", "2000", "2000-01", "2000-1-1", "2000-01-01 ",
+                                        "00-01-01", "2000-01-01 AD", "2000-01-01 00:00:00", "-2000-01-01",
                                         "infinity ", "Infinity", "29.02.2024", "2000/01/01",
                                         "2000-00-01", "2000-13-01", "2000-01-00", "2000-01-32",
                                         "9999999-01-01"};
