@@ -20,6 +20,7 @@ ROLE = "portage"
 ROWS = 200_000  # transactions that the bank begins with
 READY_TIMEOUT = 300
 DRAIN_TIMEOUT = 900
+WRITERS_MIN, WRITER_RATE = 8, 1000  # enough of them that waiting for answers is no limit
 WARM_SECONDS = 5  # of load, before what counts
 COMMITS_SQL = ("SELECT client_id, seq, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8"
                "  FROM public.api_requests"
@@ -59,7 +60,8 @@ class LagBench(Bench):
     def run(self, rate):
         self.checkpoint()
         # Without the bank's bursts of 100,000 rows: those would not be the rate that the case names.
-        self.bank.start(source=self.source.dsn(BANK, "bank"), shards=SHARDS, rate=rate, large_every=0)
+        self.bank.start(source=self.source.dsn(BANK, "bank"), shards=SHARDS, rate=rate,
+                        writers=max(WRITERS_MIN, rate // WRITER_RATE), large_every=0)
         time.sleep(WARM_SECONDS)
         begun = time.time()
         time.sleep(self.seconds)

@@ -32,7 +32,7 @@ def pgcopydb(folder, source_uri, target_uri, *command):
     done = subprocess.run(
         ["pgcopydb", *command, "--source", source_uri, "--target", target_uri, "--dir", work,
          "--table-jobs", "2", "--index-jobs", "2"],
-        capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        capture_output=True, text=True, errors="replace", check=False, timeout=TIMEOUT)
     assert done.returncode == 0, f"pgcopydb {' '.join(command)}\n{done.stdout}{done.stderr}"
 
 
