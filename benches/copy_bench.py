@@ -11,7 +11,6 @@ from report import Figure
 from tables import TRANSACTIONS
 
 DOCUMENTS = "public.documents"
-SPLIT = ("--split-tables-larger-than", "64MB")  # the one table for both jobs of pgcopydb
 
 
 class CopyBench(Bench):
@@ -56,7 +55,7 @@ class CopyBench(Bench):
         ours, copies, clones = self.alternate(
             lambda: self.carry(carriage, TRANSACTIONS, "ready"),
             lambda: self.pgcopydb_run(case, tables.source_sql(), "copy", "table-data"),
-            lambda: self.pgcopydb_run(case, "", "clone", "--no-owner", "--no-acl", *SPLIT))
+            lambda: self.pgcopydb_run(case, "", "clone", "--no-owner", "--no-acl"))
         carriage.close()
         self.note("pgcopydb: ours has one shard here, as pgcopydb has; copy: `pgcopydb copy"
                   " table-data`, wall: `pgcopydb clone`")

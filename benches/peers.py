@@ -27,7 +27,7 @@ def psql_pipe(source_dsn, target_dsn, select, table):
 
 def pgcopydb(folder, source_uri, target_uri, *command):
     """pgcopydb with as many jobs as the machine has cores; it keeps a folder for its state."""
-    work = folder / "pgcopydb"
+    work = folder / "pgcopydb.state"
     shutil.rmtree(work, ignore_errors=True)
     done = subprocess.run(
         ["pgcopydb", *command, "--source", source_uri, "--target", target_uri, "--dir", work,
