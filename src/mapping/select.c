@@ -511,6 +511,15 @@ bool column_set_intersects(const struct column_set *a, const struct column_set *
     return false;
 }
 
+bool column_set_within(const struct column_set *inner, const struct column_set *outer)
+{
+    for (size_t w = 0; w < sizeof inner->words / sizeof inner->words[0]; w++) {
+        if ((inner->words[w] & ~outer->words[w]) != 0)
+            return false;
+    }
+    return true;
+}
+
 void column_set_join(struct column_set *into, const struct column_set *from)
 {
     for (size_t w = 0; w < sizeof into->words / sizeof into->words[0]; w++)

@@ -29,6 +29,7 @@ static inline bool column_set_has(const struct column_set *set, unsigned column)
 }
 
 bool column_set_intersects(const struct column_set *a, const struct column_set *b);
+bool column_set_within(const struct column_set *inner, const struct column_set *outer);
 void column_set_join(struct column_set *into, const struct column_set *from);
 
 enum select_kind {

@@ -13,12 +13,14 @@ struct builder {
     struct buffer sql;
     struct statement_param params[RELATION_COLUMNS_MAX];
     unsigned params_count;
+    unsigned rows; /* that the statement carries, each with these parameters */
 };
 
 static struct builder *builder_new(const struct mapping *mapping)
 {
     struct builder *builder = check_calloc(1, sizeof *builder);
     builder->mapping = mapping;
+    builder->rows = 1;
     buffer_init(&builder->sql, STATEMENT_MAX);
     return builder;
 }
@@ -225,26 +227,48 @@ static const char *param_type(const struct mapping *mapping, unsigned column)
     return "text";
 }
 
-/* (SELECT $1::bigint AS "id", …) AS "transactions": the row as the select list sees it. */
-static void put_row(struct builder *builder, const struct column_set *columns,
-                    enum param_from from)
+/* ($1::bigint, $2::text, …): one row; the first one tells which column each parameter is. */
+static void put_row_values(struct builder *builder, const struct column_set *columns,
+                           enum param_from from, unsigned *number)
 {
     const struct relation *source = builder->mapping->source;
-    const char *comma = "";
-    buffer_puts(&builder->sql, "(SELECT ");
+    unsigned count = 0;
+    buffer_putc(&builder->sql, '(');
     for (unsigned c = 0; c < source->columns_count; c++) {
         if (!column_set_has(columns, c))
             continue;
-        CHECK(builder->params_count < RELATION_COLUMNS_MAX);
-        builder->params[builder->params_count++] =
-            (struct statement_param){.column = c, .from = from};
-        buffer_printf(&builder->sql, "%s$%u::%s AS ", comma, builder->params_count,
+        CHECK(count < RELATION_COLUMNS_MAX);
+        builder->params[count] = (struct statement_param){.column = c, .from = from};
+        buffer_printf(&builder->sql, "%s$%u::%s", count++ > 0 ? ", " : "", ++*number,
                       param_type(builder->mapping, c));
-        quote_ident(&builder->sql, source->columns[c].name);
-        comma = ", ";
     }
-    buffer_puts(&builder->sql, ") AS ");
-    quote_ident(&builder->sql, source->name);
+    buffer_puts(&builder->sql, count > 0 ? ")" : "null)");
+    builder->params_count = count;
+}
+
+/* (VALUES ($1::bigint, …), …) AS "transactions" ("id", …): rows as the select list sees them. */
+static void put_rows(struct builder *builder, const struct column_set *columns,
+                     enum param_from from)
+{
+    const struct relation *source = builder->mapping->source;
+    struct buffer *sql = &builder->sql;
+    unsigned number = 0;
+    buffer_puts(sql, "(VALUES ");
+    for (unsigned r = 0; r < builder->rows; r++) {
+        buffer_puts(sql, r > 0 ? ", " : "");
+        put_row_values(builder, columns, from, &number);
+    }
+    buffer_puts(sql, ") AS ");
+    quote_ident(sql, source->name);
+    const char *before = " (";
+    for (unsigned c = 0; c < source->columns_count; c++) {
+        if (!column_set_has(columns, c))
+            continue;
+        buffer_puts(sql, before);
+        quote_ident(sql, source->columns[c].name);
+        before = ", ";
+    }
+    buffer_puts(sql, number > 0 ? ")" : "");
 }
 
 /* Which source columns the whole row needs. */
@@ -339,6 +363,11 @@ bool statement_missing(const struct mapping *mapping, const struct column_set *p
     return any;
 }
 
+bool statement_takes_rows(const struct mapping *mapping, bool update)
+{
+    return mapping->has_key && !(update && mapping->where != NULL);
+}
+
 static void put_insert_head(struct builder *builder)
 {
     const struct mapping *mapping = builder->mapping;
@@ -349,28 +378,20 @@ static void put_insert_head(struct builder *builder)
     buffer_puts(&builder->sql, ") OVERRIDING SYSTEM VALUE ");
 }
 
-void statement_insert(const struct mapping *mapping, struct arena *arena,
+void statement_insert(const struct mapping *mapping, unsigned rows, struct arena *arena,
                       struct statement *statement)
 {
     struct builder *builder = builder_new(mapping);
+    builder->rows = rows;
     struct column_set uses = row_uses(mapping);
     put_insert_head(builder);
     buffer_puts(&builder->sql, "SELECT ");
     put_items(builder, NULL);
     buffer_puts(&builder->sql, " FROM ");
-    put_row(builder, &uses, PARAM_NEW);
+    put_rows(builder, &uses, PARAM_NEW);
     if (mapping->where != NULL)
         buffer_printf(&builder->sql, " WHERE (%s)", mapping->where);
     builder_finish(builder, arena, statement);
-}
-
-static bool set_subset(const struct column_set *a, const struct column_set *b)
-{
-    for (size_t w = 0; w < sizeof a->words / sizeof a->words[0]; w++) {
-        if ((a->words[w] & ~b->words[w]) != 0)
-            return false;
-    }
-    return true;
 }
 
 /* SET "a" = m."a", … for what may have changed and is there; the key to itself if that is nothing. */
@@ -381,7 +402,7 @@ static void put_assignments(struct builder *builder, const struct column_set *pr
     for (int pass = 0; pass < 2 && comma[0] == '\0'; pass++) {
         for (unsigned i = 0; i < mapping->items_count; i++) {
             bool settable = !item_is_key(mapping, i) && !item_is_constant(mapping, i);
-            if ((pass == 0 && !settable) || !set_subset(&mapping->items[i].select->uses, present))
+            if ((pass == 0 && !settable) || !column_set_within(&mapping->items[i].select->uses, present))
                 continue;
             buffer_puts(&builder->sql, comma);
             quote_ident(&builder->sql, item_target_name(mapping, i));
@@ -401,7 +422,7 @@ static void put_update_where(struct builder *builder, const struct column_set *u
     const struct mapping *mapping = builder->mapping;
     struct buffer *sql = &builder->sql;
     buffer_puts(sql, "WITH portage_source AS (SELECT * FROM ");
-    put_row(builder, uses, PARAM_NEW);
+    put_rows(builder, uses, PARAM_NEW);
     buffer_puts(sql, "), m AS (SELECT ");
     put_items(builder, NULL);
     buffer_puts(sql, " FROM portage_source AS ");
@@ -430,11 +451,13 @@ static void put_update_where(struct builder *builder, const struct column_set *u
 }
 
 void statement_update(const struct mapping *mapping, const struct column_set *present,
-                      struct arena *arena, struct statement *statement)
+                      unsigned rows, struct arena *arena, struct statement *statement)
 {
     CHECK(mapping->has_key); /* without one an update is a delete and an insert */
+    CHECK(rows == 1 || statement_takes_rows(mapping, true));
     struct builder *builder = builder_new(mapping);
     struct column_set uses = row_uses(mapping);
+    builder->rows = rows;
     if (mapping->where != NULL) {
         put_update_where(builder, &uses);
         builder_finish(builder, arena, statement);
@@ -448,17 +471,19 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     buffer_puts(&builder->sql, " FROM (SELECT ");
     put_items(builder, NULL);
     buffer_puts(&builder->sql, " FROM ");
-    put_row(builder, &uses, PARAM_NEW);
+    put_rows(builder, &uses, PARAM_NEW);
     buffer_puts(&builder->sql, ") AS m WHERE ");
     put_match_one(builder);
     builder_finish(builder, arena, statement);
 }
 
-void statement_delete(const struct mapping *mapping, struct arena *arena,
+void statement_delete(const struct mapping *mapping, unsigned rows, struct arena *arena,
                       struct statement *statement)
 {
+    CHECK(rows == 1 || statement_takes_rows(mapping, false));
     struct builder *builder = builder_new(mapping);
     struct buffer *sql = &builder->sql;
+    builder->rows = rows;
     struct column_set uses = {{0}};
     for (unsigned i = 0; i < mapping->items_count; i++) {
         if (item_identifies(mapping, i))
@@ -469,7 +494,7 @@ void statement_delete(const struct mapping *mapping, struct arena *arena,
     buffer_puts(sql, " AS portage_row USING (SELECT ");
     put_items(builder, item_identifies);
     buffer_puts(sql, " FROM ");
-    put_row(builder, &uses, PARAM_OLD);
+    put_rows(builder, &uses, PARAM_OLD);
     buffer_puts(sql, ") AS m WHERE ");
     put_match_one(builder);
     builder_finish(builder, arena, statement);
@@ -589,6 +614,6 @@ void statement_sample_target(const struct mapping *mapping, struct arena *arena,
     buffer_puts(&builder->sql, "SELECT ");
     put_sample_items(&builder->sql, mapping);
     buffer_puts(&builder->sql, " FROM ");
-    put_row(builder, &uses, PARAM_NEW);
+    put_rows(builder, &uses, PARAM_NEW);
     builder_finish(builder, arena, statement);
 }

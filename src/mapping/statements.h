@@ -32,7 +32,7 @@ struct statement_param {
 
 struct statement {
     const char *sql;
-    unsigned params_count;
+    unsigned params_count; /* of one row; the rows' parameters follow each other */
     struct statement_param *params;
     bool may_miss; /* touching no row is no conflict (`where`) */
 };
@@ -42,15 +42,19 @@ struct statement {
  * unchanged TOAST). statement_missing() tells which absent columns must be read back from the source
  * before the change can be applied; statement_update() sets those target columns whose inputs are
  * all present and leaves the others alone.
+ *
+ * A statement carries `rows` rows, all of the same kind. More than one needs a key, and each key at
+ * most once; an update with `where` is of one row (statement_takes_rows(); an INSERT always may).
  */
+bool statement_takes_rows(const struct mapping *mapping, bool update);
 bool statement_missing(const struct mapping *mapping, const struct column_set *present,
                        bool makes_row, struct column_set *missing);
 
-void statement_insert(const struct mapping *mapping, struct arena *arena,
+void statement_insert(const struct mapping *mapping, unsigned rows, struct arena *arena,
                       struct statement *statement);
 void statement_update(const struct mapping *mapping, const struct column_set *present,
-                      struct arena *arena, struct statement *statement);
-void statement_delete(const struct mapping *mapping, struct arena *arena,
+                      unsigned rows, struct arena *arena, struct statement *statement);
+void statement_delete(const struct mapping *mapping, unsigned rows, struct arena *arena,
                       struct statement *statement);
 
 /* What a TRUNCATE of the source table does to the target: all of it, or a merge's part of it. */
@@ -61,9 +65,9 @@ const char *statement_truncate(const struct mapping *mapping, struct arena *aren
 const char *statement_read_back(const struct mapping *mapping, const struct column_set *wanted,
                                 struct arena *arena);
 
-/* Up to `limit` rows of the source without large values: each item as text, computed there, then the columns it needs as
- * text, in the order of the parameters of statement_sample_target(), which computes the items on the
- * target. */
+/* Up to `limit` rows of the source without large values: each item as text, computed there, then the
+ * columns it needs as text, in the order of the parameters of statement_sample_target(), which
+ * computes the items on the target. */
 const char *statement_sample_source(const struct mapping *mapping, int limit, struct arena *arena);
 void statement_sample_target(const struct mapping *mapping, struct arena *arena,
                              struct statement *statement);

@@ -22,6 +22,19 @@ static const char pin_settings_sql[] =
     "       AS v(name, value)"
     "  JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = v.name";
 
+/*
+ * Plans of what is applied: made once, and by key whatever the statistics of a table say that was
+ * empty a moment ago. Rows are looked up one by one in the order that they were sent in.
+ */
+static const char pin_plans_sql[] =
+    "SELECT pg_catalog.set_config(s.name, v.value, false)"
+    "  FROM (VALUES ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'),"
+    "               ('enable_bitmapscan', 'off'), ('enable_hashjoin', 'off'),"
+    "               ('enable_mergejoin', 'off'), ('enable_material', 'off'),"
+    "               ('enable_memoize', 'off'), ('max_parallel_workers_per_gather', '0'))"
+    "       AS v(name, value)"
+    "  JOIN pg_catalog.pg_settings s ON s.name = v.name";
+
 /* A pooler answers with a backend PID of its own invention. */
 static const char backend_pid_sql[] = "SELECT pg_catalog.pg_backend_pid()";
 
@@ -243,7 +256,12 @@ static bool conn_try_replica_role(PGconn *conn, struct error *err)
         *err = denied;
         return false;
     }
-    return conn_exec(conn, "SET plan_cache_mode = force_generic_plan", err);
+    return true;
+}
+
+bool conn_pin_plans(PGconn *conn, struct error *err)
+{
+    return conn_exec(conn, pin_plans_sql, err);
 }
 
 bool conn_is_replica_role(PGconn *conn)

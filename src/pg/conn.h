@@ -30,6 +30,9 @@ PGconn *conn_open(const char *conninfo, enum conn_kind kind, const char *purpose
                   struct error *err) MUST_CHECK;
 void conn_close(PGconn *conn); /* NULL is fine */
 
+/* Statements of this session are planned once, and find their rows by index one after the other. */
+bool conn_pin_plans(PGconn *conn, struct error *err) MUST_CHECK;
+
 /* Whether this session has session_replication_role = replica (CONN_APPLY asks for it). */
 bool conn_is_replica_role(PGconn *conn);
 

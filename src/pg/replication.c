@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include "pg/conn.h"
 #include "pg/quote.h"
@@ -9,6 +10,8 @@
 
 /* Headers of the two messages a server sends: type, then (w) start, end, time or (k) end, time, flag. */
 enum { XLOGDATA_HEADER = 1 + 8 + 8 + 8, KEEPALIVE_LENGTH = 1 + 8 + 8 + 1 };
+
+enum { GATHER_US = 500 }; /* how long changes may gather in the socket */
 
 /* Microseconds between the epochs of Unix and PostgreSQL (2000-01-01). */
 static const int64_t pg_epoch_us = INT64_C(946684800000000);
@@ -122,6 +125,18 @@ enum replication_event replication_read(struct replication *stream, const char *
     return REPLICATION_ERROR;
 }
 
+/*
+ * A server that sends faster than we wait sends each change by itself, and each would cost a wake-up of
+ * both. A nap lets them gather.
+ */
+static void nap(struct replication *stream)
+{
+    int64_t now_us = clock_monotonic_us();
+    if (now_us - stream->last_read_us < GATHER_US)
+        usleep(GATHER_US);
+    stream->last_read_us = clock_monotonic_us();
+}
+
 bool replication_wait(struct replication *stream, int64_t timeout_us, struct error *err)
 {
     struct pollfd fd = {.fd = PQsocket(stream->conn), .events = POLLIN};
@@ -129,6 +144,8 @@ bool replication_wait(struct replication *stream, int64_t timeout_us, struct err
     if (ready < 0 && errno != EINTR)
         return error_set(err, ERROR_FATAL, "could not wait for the replication stream: %s",
                          strerror(errno));
+    if (ready > 0)
+        nap(stream);
     if (ready > 0 && PQconsumeInput(stream->conn) == 0)
         return conn_error(stream->conn, err);
     return true;

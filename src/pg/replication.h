@@ -17,6 +17,7 @@ struct replication {
     char *message;         /* of libpq, freed by the next read */
     lsn_t server_end;      /* end of WAL at the server as of its last message */
     lsn_t confirmed;       /* what we last told */
+    int64_t last_read_us;  /* monotonic */
     int64_t last_reply_us; /* monotonic */
     bool reply_requested;
 };

@@ -371,12 +371,13 @@ static bool supervise(struct engine *engine, struct error *err)
     return false;
 }
 
-bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, struct stop *outer,
-                struct error *err)
+bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, _Atomic lsn_t *suspect,
+                struct stop *outer, struct error *err)
 {
     struct engine engine = {
         .migration = migration, .lock = lock, .epoch = epoch, .outer = outer};
     engine_init(&engine);
+    engine.stream.suspect = suspect;
     watch_init(&engine.watch, migration);
     bool ok = load(&engine, err);
     if (ok) {

@@ -10,12 +10,14 @@
 #ifndef RUN_ENGINE_H
 #define RUN_ENGINE_H
 
+#include "pg/lsn.h"
 #include "run/migration.h"
 #include "util/stop.h"
 
-/* `lock` is the session that holds the instance lock: when it is lost, so are we. Returns when
- * `outer` asks for it (CANCELLED) or on an error. */
-bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, struct stop *outer,
-                struct error *err);
+/* `lock` is the session that holds the instance lock: when it is lost, so are we. `suspect` is what
+ * one incarnation tells the next (stream/apply.h); 0 at first. Returns when `outer` asks for it
+ * (CANCELLED) or on an error. */
+bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, _Atomic lsn_t *suspect,
+                struct stop *outer, struct error *err);
 
 #endif

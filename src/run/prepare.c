@@ -65,7 +65,7 @@ static bool keep_mappings(const struct migration *migration, PGconn *control, st
     buffer_init(&text, 16 << 20);
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct mapping *mapping = &migration->set.mappings[m];
-        statement_insert(mapping, &arena, &statement);
+        statement_insert(mapping, 1, &arena, &statement);
         buffer_printf(&text, "%s: %s; shard %d\n", mapping->name, statement.sql,
                       mapping->everywhere ? -2 : mapping->shard_item);
     }

@@ -38,7 +38,8 @@ static PGconn *take_lock(const struct config *config, struct stop *stop, struct 
     return NULL;
 }
 
-static bool incarnation(const struct config *config, struct stop *stop, struct error *err)
+static bool incarnation(const struct config *config, _Atomic lsn_t *suspect, struct stop *stop,
+                        struct error *err)
 {
     struct migration migration;
     int64_t epoch;
@@ -47,7 +48,7 @@ static bool incarnation(const struct config *config, struct stop *stop, struct e
         return false;
     bool ok = prepare(&migration, config, stop, &epoch, err);
     if (ok) {
-        ok = engine_run(&migration, lock, epoch, stop, err);
+        ok = engine_run(&migration, lock, epoch, suspect, stop, err);
         migration_close(&migration);
     }
     conn_close(lock);
@@ -63,10 +64,11 @@ static int64_t with_jitter(int64_t wait_us)
 bool run_migration(const struct config *config, struct stop *stop, struct error *err)
 {
     int64_t wait_us = BACKOFF_FIRST_US;
+    _Atomic lsn_t suspect = 0;
     for (;;) {
         int64_t begun_us = clock_monotonic_us();
         error_clear(err);
-        incarnation(config, stop, err);
+        incarnation(config, &suspect, stop, err);
         if (stop_requested(stop))
             return stop_error(err);
         if (err->class != ERROR_RETRY)

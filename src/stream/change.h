@@ -35,6 +35,7 @@ struct change {
     struct tuple new_row;
     const char *key; /* encoded range columns of the row's key; NULL if the mapping has none */
     uint32_t key_length;
+    uint64_t key_hash; /* of all key columns; equal keys, equal hashes */
 };
 
 struct batch {
@@ -49,6 +50,11 @@ struct batch {
 struct batch *batch_new(void);
 void batch_free(struct batch *batch);
 struct change *batch_add(struct batch *batch); /* zeroed, linked in */
+
+/* The row that tells the key: the old one of a delete, else the new one. */
+const struct tuple *change_row(const struct change *change);
+/* Whether two rows have the same key, to the byte; false without a key. */
+bool tuple_same_key(const struct mapping *mapping, const struct tuple *a, const struct tuple *b);
 
 const char *change_op_name(enum change_op op);
 

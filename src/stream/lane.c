@@ -1,12 +1,9 @@
 #include "stream/lane.h"
 
 #include <stdatomic.h>
-#include <uthash.h>
 
-#include "mapping/statements.h"
 #include "pg/conn.h"
-#include "stream/pipeline.h"
-#include "stream/readback.h"
+#include "stream/apply.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -20,20 +17,6 @@ enum {
 
 /* Microseconds between the epochs of Unix and PostgreSQL. */
 static const int64_t pg_epoch_us = INT64_C(946684800000000);
-
-/* A prepared statement, by what it does. */
-struct prepared_key {
-    const struct mapping *mapping;
-    enum change_op op;
-    struct column_set present; /* of updates only */
-};
-
-struct prepared {
-    struct prepared_key key;
-    char name[16];
-    struct statement statement;
-    UT_hash_handle hh;
-};
 
 struct lane {
     struct stream *stream;
@@ -49,9 +32,7 @@ struct lane {
     /* of the lane's thread only */
     PGconn *conn;
     struct pipeline pipeline;
-    struct arena arena; /* of the statements */
-    struct prepared *prepared;
-    struct readback readback;
+    struct applier applier;
     struct batch *batches; /* not yet answered, oldest first */
     struct batch *batches_last;
     lsn_t partial_lsn; /* loaded: see invariant 3 */
@@ -83,8 +64,7 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
     lane->conninfo = conninfo;
     lane->queue =
         queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
-    arena_init(&lane->arena, 64 * 1024);
-    readback_init(&lane->readback, stream->config->source.text);
+    applier_init(&lane->applier, &lane->pipeline, stream->config->source.text);
     pthread_mutex_init(&lane->counts_lock, NULL);
     return lane;
 }
@@ -104,17 +84,11 @@ static void lane_free_batches(struct lane *lane)
 
 void lane_free(struct lane *lane)
 {
-    struct prepared *prepared, *next;
     if (lane == NULL)
         return;
     lane_free_batches(lane);
-    HASH_ITER (hh, lane->prepared, prepared, next) {
-        HASH_DEL(lane->prepared, prepared);
-        free(prepared);
-    }
     queue_free(lane->queue);
-    readback_release(&lane->readback);
-    arena_release(&lane->arena);
+    applier_release(&lane->applier);
     pthread_mutex_destroy(&lane->counts_lock);
     free(lane);
 }
@@ -246,7 +220,7 @@ static void lane_free_answered(struct lane *lane)
 static bool lane_commit(struct lane *lane, struct error *err)
 {
     lsn_t progress = lane->open_end > lane_progress(lane) ? lane->open_end : lane_progress(lane);
-    bool ok = lane_send_progress(lane, progress, err) &&
+    bool ok = applier_flush(&lane->applier, err) && lane_send_progress(lane, progress, err) &&
               pipeline_query(&lane->pipeline, "COMMIT", 0, NULL, EXPECT_OK, err) &&
               pipeline_sync(&lane->pipeline, err) &&
               pipeline_wait(&lane->pipeline, lane->pipeline.sent, err);
@@ -263,86 +237,6 @@ static bool lane_commit(struct lane *lane, struct error *err)
 }
 
 /* ---- applying ---- */
-
-static struct column_set present_columns(const struct change *change)
-{
-    struct column_set present = {{0}};
-    for (unsigned c = 0; c < change->new_row.count; c++) {
-        if (change->new_row.values[c].kind != VALUE_UNCHANGED)
-            column_set_add(&present, c);
-    }
-    return present;
-}
-
-static void statement_make(const struct prepared_key *key, struct arena *arena,
-                           struct statement *statement)
-{
-    if (key->op == CHANGE_INSERT)
-        statement_insert(key->mapping, arena, statement);
-    else if (key->op == CHANGE_UPDATE)
-        statement_update(key->mapping, &key->present, arena, statement);
-    else if (key->op == CHANGE_DELETE)
-        statement_delete(key->mapping, arena, statement);
-    else
-        *statement = (struct statement){.sql = statement_truncate(key->mapping, arena),
-                                        .may_miss = true};
-}
-
-/* The prepared statement of a change, prepared at its first use. NULL on error. */
-static struct prepared *lane_prepared(struct lane *lane, const struct change *change,
-                                      struct error *err)
-{
-    struct prepared_key key;
-    struct prepared *found;
-    memset(&key, 0, sizeof key); /* it is hashed as bytes */
-    key.mapping = change->mapping;
-    key.op = change->op;
-    if (change->op == CHANGE_UPDATE)
-        key.present = present_columns(change);
-    HASH_FIND(hh, lane->prepared, &key, sizeof key, found);
-    if (found != NULL)
-        return found;
-    found = check_calloc(1, sizeof *found);
-    found->key = key;
-    snprintf(found->name, sizeof found->name, "p%u", HASH_COUNT(lane->prepared));
-    statement_make(&key, &lane->arena, &found->statement);
-    HASH_ADD(hh, lane->prepared, key, sizeof found->key, found);
-    return pipeline_prepare(&lane->pipeline, found->name, found->statement.sql, err) ? found
-                                                                                     : NULL;
-}
-
-static bool lane_execute(struct lane *lane, const struct change *change, struct error *err)
-{
-    const char *values[RELATION_COLUMNS_MAX];
-    int lengths[RELATION_COLUMNS_MAX];
-    struct prepared *prepared = lane_prepared(lane, change, err);
-    if (prepared == NULL)
-        return false;
-    const struct statement *statement = &prepared->statement;
-    for (unsigned p = 0; p < statement->params_count; p++) {
-        const struct statement_param *param = &statement->params[p];
-        const struct tuple *row =
-            param->from == PARAM_OLD ? &change->old_row : &change->new_row;
-        const struct value *value = &row->values[param->column];
-        values[p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
-        lengths[p] = (int)value->length;
-    }
-    bool one = !statement->may_miss && !change->may_miss;
-    return pipeline_execute(&lane->pipeline, prepared->name, (int)statement->params_count, values,
-                            lengths, one ? EXPECT_ONE_ROW : EXPECT_OK, change, err);
-}
-
-/* Reads back from the source what an unchanged TOAST column hides and the statement needs (R1). */
-static bool lane_complete_row(struct lane *lane, struct change *change, struct error *err)
-{
-    struct column_set missing;
-    struct column_set present = present_columns(change);
-    if (change->op != CHANGE_INSERT && change->op != CHANGE_UPDATE)
-        return true;
-    if (!statement_missing(change->mapping, &present, change->op == CHANGE_INSERT, &missing))
-        return true;
-    return readback_fill(&lane->readback, change, &missing, &lane->batches_last->arena, err);
-}
 
 /* An emptied table whose copy is not over begins again, in the same transaction (R13). */
 static bool lane_reset_table(struct lane *lane, const struct mapping *mapping, struct error *err)
@@ -362,7 +256,8 @@ static bool lane_apply(struct lane *lane, struct change *change, struct error *e
         return false;
     lane->open_changes++;
     lane->open_counts.applied++;
-    return lane_complete_row(lane, change, err) && lane_execute(lane, change, err);
+    bool alone = change->lsn <= atomic_load(lane->stream->suspect);
+    return applier_take(&lane->applier, change, &lane->batches_last->arena, alone, err);
 }
 
 static bool lane_apply_truncate(struct lane *lane, struct change *change, struct error *err)
@@ -497,6 +392,8 @@ static bool lane_take_batch(struct lane *lane, struct batch *batch, struct error
         if (!lane_take(lane, change, err))
             return false;
     }
+    if (!applier_flush(&lane->applier, err)) /* what waits is of this batch only */
+        return false;
     batch->answered_at = lane->pipeline.sent;
     /* One batch on its way while the next is made: the server has work, and memory a bound. */
     if (!pipeline_flush(&lane->pipeline, err) || !pipeline_wait(&lane->pipeline, before, err))
@@ -549,7 +446,10 @@ static bool lane_run(struct lane *lane, struct error *err)
     lane->conn = conn_open(lane->conninfo, CONN_APPLY, purpose, err);
     if (lane->conn == NULL)
         return false;
-    bool ok = pipeline_init(&lane->pipeline, lane->conn, err) && lane_loop(lane, err);
+    bool ok = conn_pin_plans(lane->conn, err) &&
+              pipeline_init(&lane->pipeline, lane->conn, err) && lane_loop(lane, err);
+    if (lane->pipeline.suspect > atomic_load(lane->stream->suspect))
+        atomic_store(lane->stream->suspect, lane->pipeline.suspect);
     pipeline_release(&lane->pipeline);
     conn_close(lane->conn);
     lane->conn = NULL;

@@ -33,6 +33,8 @@ struct stream {
     void (*delivered)(void *context, uint32_t xid); /* the stream has brought this transaction */
     void *delivered_context;
     _Atomic uint64_t changes; /* received, since the start */
+    _Atomic lsn_t *suspect;   /* up to here each change is applied alone (apply.h); outlives the
+                                 incarnation */
 };
 
 struct lane;

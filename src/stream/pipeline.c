@@ -39,13 +39,16 @@ static void pipeline_grow(struct pipeline *pipeline)
     pipeline->ring_size = size;
 }
 
-static void pipeline_expect(struct pipeline *pipeline, enum expect_kind kind,
-                            const struct change *change)
+static void pipeline_expect(struct pipeline *pipeline, const struct expectation *expected)
 {
     if (pipeline->sent - pipeline->answered == pipeline->ring_size)
         pipeline_grow(pipeline);
-    *pipeline_slot(pipeline, pipeline->sent++) =
-        (struct expectation){.kind = kind, .change = change};
+    *pipeline_slot(pipeline, pipeline->sent++) = *expected;
+}
+
+static void pipeline_expect_kind(struct pipeline *pipeline, enum expect_kind kind)
+{
+    pipeline_expect(pipeline, &(struct expectation){.kind = kind});
 }
 
 bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *sql,
@@ -53,17 +56,17 @@ bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *s
 {
     if (PQsendPrepare(pipeline->conn, name, sql, 0, NULL) != 1)
         return conn_error(pipeline->conn, err);
-    pipeline_expect(pipeline, EXPECT_OK, NULL);
+    pipeline_expect_kind(pipeline, EXPECT_OK);
     return true;
 }
 
 bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
-                      const char *const *values, const int *lengths, enum expect_kind kind,
-                      const struct change *change, struct error *err)
+                      const char *const *values, const int *lengths,
+                      const struct expectation *expected, struct error *err)
 {
     if (PQsendQueryPrepared(pipeline->conn, name, count, values, lengths, NULL, 0) != 1)
         return conn_error(pipeline->conn, err);
-    pipeline_expect(pipeline, kind, change);
+    pipeline_expect(pipeline, expected);
     return true;
 }
 
@@ -72,7 +75,7 @@ bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
 {
     if (PQsendQueryParams(pipeline->conn, sql, count, NULL, values, NULL, NULL, 0) != 1)
         return conn_error(pipeline->conn, err);
-    pipeline_expect(pipeline, kind, NULL);
+    pipeline_expect_kind(pipeline, kind);
     return true;
 }
 
@@ -80,7 +83,7 @@ bool pipeline_sync(struct pipeline *pipeline, struct error *err)
 {
     if (PQpipelineSync(pipeline->conn) != 1)
         return conn_error(pipeline->conn, err);
-    pipeline_expect(pipeline, EXPECT_SYNC, NULL);
+    pipeline_expect_kind(pipeline, EXPECT_SYNC);
     return true;
 }
 
@@ -92,10 +95,11 @@ bool pipeline_flush(struct pipeline *pipeline, struct error *err)
 }
 
 /* Where a change that failed comes from, and what it was. */
-static bool change_context(const struct change *change, struct error *err)
+static bool change_context(const struct expectation *expected, struct error *err)
 {
     struct buffer key;
-    if (change == NULL)
+    const struct change *change = expected->change;
+    if (change == NULL || expected->rows > 1)
         return false;
     const struct mapping *mapping = change->mapping;
     const struct tuple *row = change->new_row.count > 0 ? &change->new_row : &change->old_row;
@@ -114,16 +118,27 @@ static bool change_context(const struct change *change, struct error *err)
     return false;
 }
 
-static bool wrong_rows(const struct expectation *expected, const char *rows, struct error *err)
+static bool wrong_rows(const struct expectation *expected, unsigned long rows, struct error *err)
 {
-    if (expected->kind == EXPECT_OURS)
-        return error_set(err, ERROR_RETRY, "another instance of pgportage has taken over");
-    error_set(err, ERROR_FATAL, "conflict: a change touched %s rows of %s instead of one", rows,
-              expected->change->mapping->name);
+    error_set(err, ERROR_FATAL, "conflict: %s touched %lu rows of %s instead of %u",
+              expected->rows == 1 ? "a change" : "changes", rows, expected->change->mapping->name,
+              expected->rows);
     error_detail(err, "The target does not hold the row that the source changed.");
     error_hint(err, "Did something else write to the target? Compare the two rows by hand; then "
                     "\"pgportage abort\" and a new run copy everything again.");
-    return change_context(expected->change, err);
+    return change_context(expected, err);
+}
+
+/* One of several changes cannot be applied: which, is found by applying each by itself. */
+static bool suspect(struct pipeline *pipeline, const struct expectation *expected,
+                    struct error *err)
+{
+    if (expected->rows < 2 || err->class == ERROR_RETRY)
+        return false;
+    pipeline->suspect = expected->last;
+    err->class = ERROR_RETRY;
+    return error_context(err, "one of %u changes of %s; applying one by one to find it",
+                         expected->rows, expected->change->mapping->name);
 }
 
 /* Judges one result; false is an error. */
@@ -137,11 +152,16 @@ static bool pipeline_take(struct pipeline *pipeline, struct expectation *expecte
                error_set(err, ERROR_FATAL, "the server's answers do not fit what was sent");
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
         conn_result_error(pipeline->conn, result, err);
-        return change_context(expected->change, err);
+        change_context(expected, err);
+        return suspect(pipeline, expected, err);
     }
-    const char *rows = PQcmdTuples((PGresult *)result);
-    bool counted = expected->kind == EXPECT_ONE_ROW || expected->kind == EXPECT_OURS;
-    return !counted || strcmp(rows, "1") == 0 || wrong_rows(expected, rows, err);
+    unsigned long rows = strtoul(PQcmdTuples((PGresult *)result), NULL, 10);
+    if (expected->kind == EXPECT_OURS && rows != 1)
+        return error_set(err, ERROR_RETRY, "another instance of pgportage has taken over");
+    if (expected->kind != EXPECT_ROWS || rows == expected->rows)
+        return true;
+    wrong_rows(expected, rows, err);
+    return suspect(pipeline, expected, err);
 }
 
 /* Waits until the socket can be read (or written while there is something to write). */

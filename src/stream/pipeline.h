@@ -13,7 +13,7 @@
 
 enum expect_kind {
     EXPECT_OK,      /* any success */
-    EXPECT_ONE_ROW, /* touched exactly one row */
+    EXPECT_ROWS,    /* touched exactly `rows` rows */
     EXPECT_OURS,    /* touched exactly one row: the epoch is still ours */
     EXPECT_SYNC,    /* the pipeline's sync point */
 };
@@ -21,7 +21,9 @@ enum expect_kind {
 struct expectation {
     enum expect_kind kind;
     bool answered;
-    const struct change *change; /* NULL for our own statements */
+    unsigned rows;               /* how many changes the statement carries */
+    const struct change *change; /* the first of them; NULL for our own statements */
+    lsn_t last;                  /* the greatest position of them */
 };
 
 struct pipeline {
@@ -30,6 +32,9 @@ struct pipeline {
     unsigned ring_size; /* a power of two */
     uint64_t sent;      /* statements so far */
     uint64_t answered;
+    /* A statement of several changes failed on its data: one at or before this position is to blame,
+     * and the error is of class RETRY. 0: none did. */
+    lsn_t suspect;
 };
 
 /* Puts the connection into pipeline mode; keeps no ownership of it. */
@@ -39,8 +44,8 @@ void pipeline_release(struct pipeline *pipeline);
 bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *sql,
                       struct error *err) MUST_CHECK;
 bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
-                      const char *const *values, const int *lengths, enum expect_kind kind,
-                      const struct change *change, struct error *err) MUST_CHECK;
+                      const char *const *values, const int *lengths,
+                      const struct expectation *expected, struct error *err) MUST_CHECK;
 bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
                     const char *const *values, enum expect_kind kind, struct error *err)
     MUST_CHECK;

@@ -11,7 +11,7 @@
 enum {
     CONFIRM_EVERY_US = 1000 * 1000,
     CONFIRM_MOVED_EVERY_US = 20 * 1000, /* when there is something new to tell */
-    FLUSH_EVERY_US = 5 * 1000,
+    FEED_EVERY_US = 2 * 1000,
     WAIT_US = 20 * 1000,
 };
 
@@ -25,7 +25,7 @@ struct reception {
     struct arena arena; /* of one message */
     bool inside;        /* between Begin and Commit */
     lsn_t complete;     /* end of the last transaction that was routed whole */
-    int64_t flushed_us;
+    int64_t fed_us;
 };
 
 /* ---- what the server is told ---- */
@@ -53,14 +53,15 @@ static bool answer_server(void *context, struct error *err)
     return true;
 }
 
-/* Everything complete goes to the lanes; only then is it called dispatched. */
-static bool flush(struct reception *reception, struct error *err)
+/* What is complete goes to the lanes that can take it; only then is it called dispatched. */
+static bool feed(struct reception *reception, struct error *err)
 {
-    reception->flushed_us = clock_monotonic_us();
-    if (!router_flush(&reception->router, err))
+    reception->fed_us = clock_monotonic_us();
+    if (!router_feed(&reception->router, err))
         return false;
-    if (reception->complete > atomic_load(&reception->stream->dispatched))
-        atomic_store(&reception->stream->dispatched, reception->complete);
+    lsn_t pushed = router_pushed(&reception->router, reception->complete);
+    if (pushed > atomic_load(&reception->stream->dispatched))
+        atomic_store(&reception->stream->dispatched, pushed);
     return true;
 }
 
@@ -132,8 +133,8 @@ static bool take_commit(struct reception *reception, const struct pgoutput_messa
     reception->inside = false;
     reception->complete = message->commit.end_lsn;
     router_commit(&reception->router, message->commit.end_lsn);
-    bool due = clock_monotonic_us() - reception->flushed_us >= FLUSH_EVERY_US;
-    return !due || flush(reception, err);
+    bool due = clock_monotonic_us() - reception->fed_us >= FEED_EVERY_US;
+    return !due || feed(reception, err);
 }
 
 static bool take_message(struct reception *reception, const struct pgoutput_message *message,
@@ -167,7 +168,7 @@ static bool take_changes(struct reception *reception, const char *payload, size_
     struct pgoutput_message message;
     bool ok = pgoutput_decode(payload, length, &reception->arena, &message, err) &&
               take_message(reception, &message, err);
-    arena_release(&reception->arena);
+    arena_clear(&reception->arena);
     return ok;
 }
 
@@ -176,8 +177,10 @@ static bool take_idle(struct reception *reception, struct error *err)
 {
     if (!reception->inside && reception->replication.server_end > reception->complete)
         reception->complete = reception->replication.server_end;
-    return flush(reception, err) && answer_server(reception, err) &&
-           replication_wait(&reception->replication, WAIT_US, err);
+    if (!feed(reception, err) || !answer_server(reception, err))
+        return false;
+    bool kept = atomic_load(&reception->stream->dispatched) < reception->complete;
+    return replication_wait(&reception->replication, kept ? FEED_EVERY_US : WAIT_US, err);
 }
 
 static bool receive_loop(struct reception *reception, struct error *err)
@@ -208,7 +211,7 @@ static bool receive(const struct receiver *receiver, struct error *err)
     struct reception reception = {.receiver = receiver,
                                   .stream = receiver->stream,
                                   .complete = receiver->start,
-                                  .flushed_us = clock_monotonic_us()};
+                                  .fed_us = clock_monotonic_us()};
     PGconn *conn = conn_open(receiver->conninfo, CONN_REPLICATION, "receiver", err);
     if (conn == NULL)
         return false;

@@ -4,7 +4,8 @@
 #include <xxhash.h>
 
 enum {
-    BATCH_BYTES_MAX = 64 * 1024,
+    BATCH_BYTES_MAX = 1024 * 1024,
+    QUEUED_BATCHES = 4, /* full ones that fit into a lane's queue */
     PUSH_WAIT_US = 100 * 1000,
     KEY_BYTES_MAX = 64 * 1024 * 1024,
 };
@@ -24,7 +25,9 @@ struct row_change {
 
 void router_init(struct router *router, struct stream *stream)
 {
+    size_t share = (size_t)stream->config->queue_bytes_max / stream->lanes_count / QUEUED_BATCHES;
     *router = (struct router){.stream = stream};
+    router->batch_bytes_max = share < BATCH_BYTES_MAX ? share : BATCH_BYTES_MAX;
     router->lanes = check_calloc(stream->lanes_count, sizeof *router->lanes);
     arena_init(&router->scratch, 64 * 1024);
     buffer_init(&router->key, KEY_BYTES_MAX);
@@ -60,7 +63,6 @@ static bool lane_push(struct router *router, unsigned lane, struct error *err)
             return false;
     }
     router->lanes[lane].batch = NULL;
-    router->buffered -= weight;
     return true;
 }
 
@@ -71,6 +73,26 @@ bool router_flush(struct router *router, struct error *err)
             return false;
     }
     return true;
+}
+
+bool router_feed(struct router *router, struct error *err)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        bool hungry = queue_weight(lane_queue(router->stream->lanes[l])) == 0;
+        if (hungry && router->lanes[l].batch != NULL && !lane_push(router, l, err))
+            return false;
+    }
+    return true;
+}
+
+lsn_t router_pushed(const struct router *router, lsn_t complete)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        const struct batch *batch = router->lanes[l].batch;
+        if (batch != NULL && batch->first->lsn < complete)
+            complete = batch->first->lsn;
+    }
+    return complete;
 }
 
 static struct change *lane_add(struct router *router, unsigned lane, enum change_op op)
@@ -107,7 +129,6 @@ static bool lane_add_row(struct router *router, unsigned lane, const struct row_
 {
     struct change *change = lane_add(router, lane, row->op);
     struct arena *arena = &router->lanes[lane].batch->arena;
-    size_t before = arena_bytes(arena);
     change->mapping = row->mapping;
     change->may_miss = may_miss;
     change->ordinal = ++router->lanes[lane].ordinal;
@@ -115,8 +136,8 @@ static bool lane_add_row(struct router *router, unsigned lane, const struct row_
     change->new_row = tuple_copy(arena, row->new_row);
     change->key = arena_memdup(arena, buffer_text(&router->key), router->key.length);
     change->key_length = (uint32_t)router->key.length;
-    router->buffered += arena_bytes(arena) - before;
-    return arena_bytes(arena) < BATCH_BYTES_MAX || lane_push(router, lane, err);
+    change->key_hash = router->key_hash;
+    return arena_bytes(arena) < router->batch_bytes_max || lane_push(router, lane, err);
 }
 
 void router_begin(struct router *router, const struct pgoutput_message *message)
@@ -143,7 +164,7 @@ static const struct tuple *row_of(const struct row_change *row)
     return row->op == CHANGE_DELETE ? row->old_row : row->new_row;
 }
 
-/* Encodes the row's key twice: range columns for the holds, all key columns for the lane. */
+/* Encodes the row's key: range columns for the holds, all key columns for the lane's hash. */
 static bool encode_key(struct router *router, const struct row_change *row, struct error *err)
 {
     const struct mapping *mapping = row->mapping;
@@ -159,17 +180,16 @@ static bool encode_key(struct router *router, const struct row_change *row, stru
                                  err))
             return error_context(err, "key of %s", mapping->name);
     }
+    router->key_hash = XXH3_64bits_withSeed(buffer_text(&router->lane_key),
+                                            router->lane_key.length, mapping->target->oid);
     return !buffer_failed(&router->lane_key) || error_set(err, ERROR_LIMIT, "a key is too long");
 }
 
 static unsigned lane_of(const struct router *router, const struct mapping *mapping, unsigned shard)
 {
     unsigned per_shard = (unsigned)router->stream->config->lanes;
-    uint64_t seed = mapping->target->oid;
     bool by_table = mapping->serial_lane || !mapping->has_key;
-    uint64_t hash = by_table ? seed
-                             : XXH3_64bits_withSeed(buffer_text(&router->lane_key),
-                                                    router->lane_key.length, seed);
+    uint64_t hash = by_table ? mapping->target->oid : router->key_hash;
     return shard * per_shard + (unsigned)(hash % per_shard);
 }
 
@@ -242,22 +262,6 @@ static bool route_delete(struct router *router, const struct mapping *mapping,
            place_delete(router, mapping, old_row, shard, false, err);
 }
 
-static bool same_value(const struct value *a, const struct value *b)
-{
-    return a->kind == b->kind && a->length == b->length &&
-           (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0);
-}
-
-static bool same_key(const struct mapping *mapping, const struct tuple *a, const struct tuple *b)
-{
-    for (unsigned k = 0; k < mapping->key_count; k++) {
-        unsigned column = (unsigned)mapping->key[k].source;
-        if (!same_value(&a->values[column], &b->values[column]))
-            return false;
-    }
-    return mapping->has_key;
-}
-
 static bool route_update(struct router *router, const struct mapping *mapping,
                          const struct tuple *old_row, const struct tuple *new_row,
                          struct error *err)
@@ -271,7 +275,7 @@ static bool route_update(struct router *router, const struct mapping *mapping,
     old_shard = new_shard;
     if (mapping->shard_key_in_identity && !shard_of(router, mapping, old_row, &old_shard, err))
         return false;
-    if (old_shard == new_shard && same_key(mapping, old_row, new_row))
+    if (old_shard == new_shard && tuple_same_key(mapping, old_row, new_row))
         return place(router, &row, new_shard, false, err);
     return place_delete(router, mapping, old_row, old_shard, false, err) &&
            place_insert(router, mapping, new_row, err);
@@ -337,7 +341,7 @@ bool router_row(struct router *router, const struct stream_relation *relation,
         else
             ok = route_delete(router, mapping, &old_row, err);
     }
-    arena_release(&router->scratch);
+    arena_clear(&router->scratch);
     return ok;
 }
 

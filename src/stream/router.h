@@ -18,13 +18,14 @@ struct router {
     struct arena scratch;      /* of one change */
     struct buffer key;         /* encoded key under construction */
     struct buffer lane_key;
+    uint64_t key_hash;
+    size_t batch_bytes_max; /* a larger batch is pushed */
     /* of the transaction being routed */
     uint32_t xid;
     lsn_t lsn;
     int64_t commit_time;
     bool (*wait)(void *context, struct error *err); /* called while a queue is full */
     void *wait_context;
-    size_t buffered; /* bytes in unflushed batches */
 };
 
 void router_init(struct router *router, struct stream *stream);
@@ -36,8 +37,13 @@ bool router_row(struct router *router, const struct stream_relation *relation,
 /* Every lane that got a change of this transaction is told its end. */
 void router_commit(struct router *router, lsn_t end);
 
-/* Pushes every batch onto its lane's queue; with the source transactions that are complete. */
+/* Pushes batches onto their lanes' queues: all of them; or those whose lane has nothing waiting, so
+ * that batches grow while lanes are busy. A full batch is pushed by itself. */
 bool router_flush(struct router *router, struct error *err) MUST_CHECK;
+bool router_feed(struct router *router, struct error *err) MUST_CHECK;
+
+/* Up to where everything has been pushed: `complete`, or less while a batch is kept. */
+lsn_t router_pushed(const struct router *router, lsn_t complete);
 
 /* Makes everything routed so far durable on all lanes, even inside a transaction; waits for it. */
 bool router_barrier(struct router *router, struct error *err) MUST_CHECK;

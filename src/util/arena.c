@@ -30,6 +30,25 @@ void arena_release(struct arena *arena)
     arena->bytes = 0;
 }
 
+void arena_clear(struct arena *arena)
+{
+    struct arena_block *kept = NULL;
+    for (struct arena_block *block = arena->blocks, *next; block != NULL; block = next) {
+        next = block->next;
+        if (kept == NULL && block->size == arena->block_bytes)
+            kept = block;
+        else
+            free(block);
+    }
+    arena->blocks = kept;
+    arena->bytes = 0;
+    if (kept != NULL) {
+        kept->next = NULL;
+        kept->used = 0;
+        arena->bytes = sizeof *kept + kept->size;
+    }
+}
+
 static struct arena_block *arena_add_block(struct arena *arena, size_t size)
 {
     struct arena_block *block = check_malloc(sizeof *block + size);

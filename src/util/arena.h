@@ -22,6 +22,7 @@ struct arena {
 
 void arena_init(struct arena *arena, size_t block_bytes);
 void arena_release(struct arena *arena);
+void arena_clear(struct arena *arena); /* as new, but keeps a block of ordinary size */
 
 void *arena_alloc(struct arena *arena, size_t size); /* aligned for any type, not zeroed */
 void *arena_zalloc(struct arena *arena, size_t size);

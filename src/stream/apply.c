@@ -1,0 +1,191 @@
+#include "stream/apply.h"
+
+#include <uthash.h>
+
+#include "mapping/statements.h"
+
+enum { PARAMS_MAX = 8192 }; /* of a statement; the protocol's limit is 65535 */
+
+struct prepared_key {
+    struct group_kind kind;
+    unsigned rows;
+};
+
+struct prepared {
+    struct prepared_key key;
+    char name[16];
+    struct statement statement;
+    UT_hash_handle hh;
+};
+
+void applier_init(struct applier *applier, struct pipeline *pipeline,
+                  const char *source_conninfo)
+{
+    *applier = (struct applier){.pipeline = pipeline};
+    groups_init(&applier->groups);
+    readback_init(&applier->readback, source_conninfo);
+    arena_init(&applier->arena, 64 * 1024);
+    applier->values = check_calloc(PARAMS_MAX, sizeof *applier->values);
+    applier->lengths = check_calloc(PARAMS_MAX, sizeof *applier->lengths);
+}
+
+void applier_release(struct applier *applier)
+{
+    struct prepared *prepared, *next;
+    HASH_ITER (hh, applier->prepared, prepared, next) {
+        HASH_DEL(applier->prepared, prepared);
+        free(prepared);
+    }
+    groups_release(&applier->groups);
+    readback_release(&applier->readback);
+    arena_release(&applier->arena);
+    free(applier->values);
+    free(applier->lengths);
+}
+
+/* ---- statements ---- */
+
+static void statement_make(const struct prepared_key *key, struct arena *arena,
+                           struct statement *statement)
+{
+    const struct group_kind *kind = &key->kind;
+    if (kind->op == CHANGE_INSERT)
+        statement_insert(kind->mapping, key->rows, arena, statement);
+    else if (kind->op == CHANGE_UPDATE)
+        statement_update(kind->mapping, &kind->present, key->rows, arena, statement);
+    else if (kind->op == CHANGE_DELETE)
+        statement_delete(kind->mapping, key->rows, arena, statement);
+    else
+        *statement = (struct statement){.sql = statement_truncate(kind->mapping, arena),
+                                        .may_miss = true};
+}
+
+/* Prepared at its first use. NULL on error. */
+static struct prepared *prepared_for(struct applier *applier, const struct group_kind *kind,
+                                     unsigned rows, struct error *err)
+{
+    struct prepared_key key;
+    struct prepared *found;
+    memset(&key, 0, sizeof key); /* it is hashed as bytes */
+    key.kind.mapping = kind->mapping;
+    key.kind.op = kind->op;
+    key.kind.present = kind->present;
+    key.rows = rows;
+    HASH_FIND(hh, applier->prepared, &key, sizeof key, found);
+    if (found != NULL)
+        return found;
+    found = check_calloc(1, sizeof *found);
+    found->key = key;
+    snprintf(found->name, sizeof found->name, "p%u", HASH_COUNT(applier->prepared));
+    statement_make(&key, &applier->arena, &found->statement);
+    HASH_ADD(hh, applier->prepared, key, sizeof found->key, found);
+    return pipeline_prepare(applier->pipeline, found->name, found->statement.sql, err) ? found
+                                                                                      : NULL;
+}
+
+static void bind_row(struct applier *applier, const struct statement *statement,
+                     const struct change *change, unsigned at)
+{
+    for (unsigned p = 0; p < statement->params_count; p++) {
+        const struct statement_param *param = &statement->params[p];
+        const struct tuple *row =
+            param->from == PARAM_OLD ? &change->old_row : &change->new_row;
+        const struct value *value = &row->values[param->column];
+        applier->values[at + p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
+        applier->lengths[at + p] = (int)value->length;
+    }
+}
+
+/* One statement for the first `rows` of the changes, which are of one kind. */
+static bool send(struct applier *applier, const struct group_kind *kind,
+                 struct change *const *changes, unsigned rows, struct error *err)
+{
+    struct prepared *prepared = prepared_for(applier, kind, rows, err);
+    if (prepared == NULL)
+        return false;
+    const struct statement *statement = &prepared->statement;
+    bool may_miss = statement->may_miss;
+    lsn_t last = 0;
+    for (unsigned r = 0; r < rows; r++) {
+        bind_row(applier, statement, changes[r], r * statement->params_count);
+        may_miss |= changes[r]->may_miss;
+        last = changes[r]->lsn > last ? changes[r]->lsn : last;
+    }
+    struct expectation expected = {.kind = may_miss ? EXPECT_OK : EXPECT_ROWS,
+                                   .rows = rows,
+                                   .change = changes[0],
+                                   .last = last};
+    return pipeline_execute(applier->pipeline, prepared->name,
+                            (int)(rows * statement->params_count), applier->values,
+                            applier->lengths, &expected, err);
+}
+
+/* ---- groups ---- */
+
+/* In powers of two, so that few statements have to be prepared. */
+static bool send_group(struct applier *applier, struct group *group, struct error *err)
+{
+    unsigned columns = group->kind.mapping->source->columns_count;
+    unsigned rows = GROUP_ROWS_MAX;
+    while (rows > 1 && rows * columns > PARAMS_MAX)
+        rows /= 2;
+    for (unsigned done = 0; done < group->count; done += rows) {
+        while (rows > group->count - done)
+            rows /= 2;
+        if (!send(applier, &group->kind, group->changes + done, rows, err))
+            return false;
+    }
+    group_sent(&applier->groups, group);
+    return true;
+}
+
+bool applier_flush(struct applier *applier, struct error *err)
+{
+    for (struct group *group = applier->groups.first; group != NULL; group = group->next) {
+        if (group->count > 0 && !send_group(applier, group, err))
+            return false;
+    }
+    groups_clear(&applier->groups);
+    return true;
+}
+
+static bool apply_truncate(struct applier *applier, struct change *change, struct error *err)
+{
+    struct group_kind kind = {.mapping = change->mapping, .op = CHANGE_TRUNCATE};
+    return applier_flush(applier, err) && send(applier, &kind, &change, 1, err);
+}
+
+/* Reads back from the source what an unchanged TOAST column hides and the statement needs (R1). */
+static bool complete_row(struct applier *applier, struct change *change, struct arena *arena,
+                         struct error *err)
+{
+    struct column_set missing;
+    struct column_set present = change_present(change);
+    if (change->op != CHANGE_INSERT && change->op != CHANGE_UPDATE)
+        return true;
+    if (!statement_missing(change->mapping, &present, change->op == CHANGE_INSERT, &missing))
+        return true;
+    return readback_fill(&applier->readback, change, &missing, arena, err);
+}
+
+static bool must_be_alone(const struct change *change)
+{
+    return change->op != CHANGE_INSERT &&
+           !statement_takes_rows(change->mapping, change->op == CHANGE_UPDATE);
+}
+
+bool applier_take(struct applier *applier, struct change *change, struct arena *arena, bool alone,
+                  struct error *err)
+{
+    if (change->op == CHANGE_TRUNCATE)
+        return apply_truncate(applier, change, err);
+    if (!complete_row(applier, change, arena, err))
+        return false;
+    alone |= must_be_alone(change);
+    if ((alone || !groups_admit(&applier->groups, change)) && !applier_flush(applier, err))
+        return false;
+    struct group *full = groups_add(&applier->groups, change);
+    if (alone)
+        return applier_flush(applier, err);
+    return full == NULL || send_group(applier, full, err);
+}

@@ -1,0 +1,41 @@
+/*
+ * Applying: makes changes into statements of the lane's pipeline, many changes a statement.
+ *
+ * A change whose value a statement needs and the message does not carry is completed from the source
+ * first (R1). Order is kept as groups.h says. Nothing is waited for here.
+ *
+ * When a statement of several changes fails on its data, which of them is to blame is not known:
+ * pipeline.suspect names the position up to which everything is to be applied `alone`, by the next
+ * incarnation. One thread.
+ */
+#ifndef STREAM_APPLY_H
+#define STREAM_APPLY_H
+
+#include "stream/groups.h"
+#include "stream/pipeline.h"
+#include "stream/readback.h"
+
+struct applier {
+    struct pipeline *pipeline;
+    struct groups groups;
+    struct readback readback;
+    struct prepared *prepared; /* by kind and number of rows */
+    struct arena arena;        /* of the statements */
+    const char **values;       /* parameters of the statement that is sent */
+    int *lengths;
+};
+
+/* `pipeline` and `source_conninfo` must outlive it. */
+void applier_init(struct applier *applier, struct pipeline *pipeline,
+                  const char *source_conninfo);
+void applier_release(struct applier *applier);
+
+/* The change, and all it points to, must live until applier_flush(), and then until the pipeline has
+ * answered. `arena` is that of its batch. `alone`: in a statement of its own, at once. */
+bool applier_take(struct applier *applier, struct change *change, struct arena *arena, bool alone,
+                  struct error *err) MUST_CHECK;
+
+/* Sends what waits. */
+bool applier_flush(struct applier *applier, struct error *err) MUST_CHECK;
+
+#endif
