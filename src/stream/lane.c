@@ -216,11 +216,17 @@ static void lane_free_answered(struct lane *lane)
     }
 }
 
-/* Ends the target transaction, waits until it is durable, and believes it only then (step 4). */
+/*
+ * Ends the target transaction, waits until it is durable, and believes it only then (step 4). COMMIT is
+ * not sent before every answer is there: that a change touched no row, or that the epoch is another's,
+ * is no error to the server, and it would commit.
+ */
 static bool lane_commit(struct lane *lane, struct error *err)
 {
     lsn_t progress = lane->open_end > lane_progress(lane) ? lane->open_end : lane_progress(lane);
-    bool ok = applier_flush(&lane->applier, err) && lane_send_progress(lane, progress, err) &&
+    bool ok = applier_flush(&lane->applier, err) && pipeline_flush(&lane->pipeline, err) &&
+              pipeline_wait(&lane->pipeline, lane->pipeline.sent, err) &&
+              lane_send_progress(lane, progress, err) &&
               pipeline_query(&lane->pipeline, "COMMIT", 0, NULL, EXPECT_OK, err) &&
               pipeline_sync(&lane->pipeline, err) &&
               pipeline_wait(&lane->pipeline, lane->pipeline.sent, err);

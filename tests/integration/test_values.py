@@ -83,6 +83,29 @@ def test_D6_what_is_no_jsonb_stops_the_stream_and_is_named(migration):
     assert "public.documents" in log and "json" in log
 
 
+def test_D6_one_change_of_many_in_a_statement_is_found(migration):
+    carried = migration(JSON_SOURCE, JSON_TARGET, JSON_MAPPING)
+    carried.run_until_ready()
+    carried.source_sql("INSERT INTO public.documents SELECT 300000 + g, CASE WHEN g = 250 THEN '{'"
+                       " ELSE '{}' END FROM generate_series(1, 500) g")
+    assert carried.portage.wait(60) == 4
+    log = carried.portage.logs()
+    assert "applying one by one" in log and "INSERT of public.documents with id=300250" in log
+
+
+def test_a_row_that_somebody_took_from_the_target_is_a_conflict_and_is_named(migration):
+    ddl = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
+    carried = migration(ddl + "INSERT INTO public.t SELECT g, 0 FROM generate_series(1, 500) g;",
+                        ddl, ONE_KEY)
+    carried.run_until_ready()
+    for shard in (0, 1):
+        carried.shard_sql(shard, "DELETE FROM public.t WHERE id = 333")
+    carried.source_sql("UPDATE public.t SET n = id")
+    assert carried.portage.wait(60) not in (0, None)
+    log = carried.portage.logs()
+    assert "conflict" in log and "UPDATE of public.t with id=333" in log
+
+
 def test_D11_names_and_values_that_need_quoting(migration):
     ddl = """CREATE SCHEMA "Sch ema";
         CREATE TABLE "Sch ema"."sel""ect'é" ("I d" bigint PRIMARY KEY, "select" text,
