@@ -18,6 +18,16 @@ static const struct command commands[] = {
      cmd_run},
     {"status", "tells where the migration stands",
      "  --watch    again every second\n", cmd_status},
+    {"verify", "proves that both sides are equal, row by row, while they are written to",
+     "  TABLE…             only these target tables (schema.table)\n"
+     "  --digest WHERE     stream: hash here (the default); server: hash in SQL, where the\n"
+     "                     network is the limit\n"
+     "  --rate-max RATE    read at most so many bytes a second from the source (64MiB)\n"
+     "  --workers N        intervals that are compared side by side (2)\n"
+     "  --patience S       seconds to follow keys that differ before giving up on them (120)\n"
+     "  --strict           a numeric's display scale counts: 1.0 is not 1.00\n"
+     "Exits with 0 when equal, 1 when different, 2 when it could not decide.\n",
+     cmd_verify},
     {"finish", "removes what is ours from all databases, when the migration is over",
      "Refuses before the migration is ready, and while an instance runs.\n", cmd_finish},
     {"abort", "gives the migration up and removes what is ours from all databases",

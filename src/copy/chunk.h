@@ -9,7 +9,7 @@
 #ifndef COPY_CHUNK_H
 #define COPY_CHUNK_H
 
-#include "copy/throttle.h"
+#include "util/throttle.h"
 #include "stream/holds.h"
 
 struct chunk {

@@ -20,24 +20,27 @@ struct inflight {
 };
 
 /*
- * The holders of the snapshot's transaction ids. pg_locks knows ids without their epoch, so both are
- * compared in 32 bits. $1 is the snapshot, or null for a new one.
+ * Who holds a transaction id in our database. Not the snapshot's list: an id that runs and above which
+ * none has ended yet is beyond the snapshot's xmax, and not in it. The lock on an id is held until its
+ * end is visible. It is of 32 bits, and widened by the snapshot's xmax; ids of subtransactions come
+ * too and do no harm, they end with theirs.
  */
 static const char members_sql[] =
-    "WITH now AS (SELECT COALESCE($1::txid_snapshot, pg_catalog.txid_current_snapshot()) AS snapshot),"
-    "     running AS (SELECT pg_catalog.txid_snapshot_xip(snapshot) AS xid FROM now)"
-    " SELECT r.xid, a.pid, a.usename, a.application_name, a.state, p.gid,"
-    "        pg_catalog.date_trunc('second', pg_catalog.clock_timestamp()"
-    "          - COALESCE(a.xact_start, p.prepared)),"
-    "        pg_catalog.txid_snapshot_xmax(now.snapshot)"
-    "   FROM now LEFT JOIN running r ON true"
-    "   LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.granted"
-    "        AND l.mode = 'ExclusiveLock' AND l.pid IS NOT NULL"
-    "        AND l.transactionid::text::bigint = r.xid % 4294967296"
-    "   LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
-    "   LEFT JOIN pg_catalog.pg_prepared_xacts p"
-    "        ON p.transaction::text::bigint = r.xid % 4294967296"
-    "  WHERE r.xid IS NULL OR COALESCE(a.datname, p.database) = pg_catalog.current_database()";
+    "WITH now AS (SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS xmax),"
+    "     holders AS (SELECT l.transactionid::text::bigint AS xid, a.pid, a.usename,"
+    "                        a.application_name, a.state, p.gid,"
+    "                        COALESCE(a.xact_start, p.prepared) AS since"
+    "                   FROM pg_catalog.pg_locks l"
+    "                   LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+    "                   LEFT JOIN pg_catalog.pg_prepared_xacts p"
+    "                        ON l.pid IS NULL AND p.transaction = l.transactionid"
+    "                  WHERE l.locktype = 'transactionid' AND l.granted"
+    "                    AND l.mode = 'ExclusiveLock'"
+    "                    AND COALESCE(a.datname, p.database) = pg_catalog.current_database())"
+    " SELECT now.xmax + (h.xid - now.xmax % 4294967296 + 6442450944) % 4294967296 - 2147483648,"
+    "        h.pid, h.usename, h.application_name, h.state, h.gid,"
+    "        pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - h.since), now.xmax"
+    "   FROM now LEFT JOIN holders h ON true";
 
 static bool is_idle(const PGresult *result, int row)
 {
@@ -62,8 +65,7 @@ void inflight_free(struct inflight *inflight)
 
 bool inflight_take(struct inflight *inflight, PGconn *source, uint64_t *xmax, struct error *err)
 {
-    const char *const values[] = {NULL};
-    PGresult *result = conn_query(source, members_sql, 1, values, err);
+    PGresult *result = conn_query(source, members_sql, 0, NULL, err);
     if (result == NULL)
         return error_context(err, "reading the source's transactions in progress");
     int rows = PQntuples(result);
@@ -75,17 +77,6 @@ bool inflight_take(struct inflight *inflight, PGconn *source, uint64_t *xmax, st
         if (!PQgetisnull(result, row, 0) && !is_idle(result, row))
             inflight->xids[inflight->count++] = (uint64_t)result_int(result, row, 0);
     }
-    PQclear(result);
-    if (*xmax > 0)
-        return true;
-    /* All in progress belong to other databases: no row came. */
-    result = conn_query_row(source,
-                            "SELECT pg_catalog.txid_snapshot_xmax("
-                            "pg_catalog.txid_current_snapshot())",
-                            0, NULL, err);
-    if (result == NULL)
-        return false;
-    *xmax = (uint64_t)result_int(result, 0, 0);
     PQclear(result);
     return true;
 }
@@ -149,12 +140,10 @@ static void forget_ended(struct inflight *inflight, const struct snapshot *snaps
 }
 
 /* What only the views know: who has fallen idle. Called with the lock held. */
-static bool look(struct inflight *inflight, PGconn *source, const struct snapshot *snapshot,
-                 struct error *err)
+static bool look(struct inflight *inflight, PGconn *source, struct error *err)
 {
-    const char *const values[] = {snapshot->text};
     inflight->looked_us = clock_monotonic_us();
-    PGresult *result = conn_query(source, members_sql, 1, values, err);
+    PGresult *result = conn_query(source, members_sql, 0, NULL, err);
     if (result == NULL)
         return error_context(err, "reading the source's transactions in progress");
     for (unsigned i = inflight->count; i-- > 0;) {
@@ -175,7 +164,7 @@ bool inflight_ended(struct inflight *inflight, PGconn *source, const struct snap
     if (inflight->count > 0)
         forget_ended(inflight, snapshot);
     if (inflight->count > 0 && clock_monotonic_us() - inflight->looked_us >= LOOK_EVERY_US)
-        ok = look(inflight, source, snapshot, err);
+        ok = look(inflight, source, err);
     *ended = inflight->count == 0;
     pthread_mutex_unlock(&inflight->lock);
     return ok;

@@ -21,6 +21,7 @@ class TableSpec:
     key: str
     columns: dict[str, typing.Callable[[random.Random], typing.Any]]
     keys: int = KEYS_MAX
+    keys_from: int = 1
     truncate: bool = False  # now and then
     moves: bool = True  # keys change
 
@@ -165,7 +166,7 @@ class Writers:
 
     @staticmethod
     def some_key(dice, table):
-        return dice.randint(1, table.keys)
+        return dice.randint(table.keys_from, table.keys)
 
 
 class Undo(Exception):

@@ -1,4 +1,4 @@
-#include "copy/throttle.h"
+#include "util/throttle.h"
 
 #include "util/clock.h"
 

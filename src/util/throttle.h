@@ -1,6 +1,6 @@
-/* source_rate_max: bytes a second over all workers. Any thread. */
-#ifndef COPY_THROTTLE_H
-#define COPY_THROTTLE_H
+/* At most so many bytes a second, over all threads that share it. Any thread. */
+#ifndef UTIL_THROTTLE_H
+#define UTIL_THROTTLE_H
 
 #include "util/stop.h"
 

@@ -1,0 +1,319 @@
+#include "verify/judge.h"
+
+#include "pg/conn.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "verify/seen.h"
+
+enum {
+    BATCH = 64,                        /* suspects looked at together: a round must be short */
+    LANES_POLL_US = 5 * 1000,
+    STREAM_WAIT_US = 20 * 1000 * 1000, /* lanes that do not move for so long do not run */
+};
+
+/* What an earlier round saw. */
+struct evidence {
+    uint64_t newest;    /* transactions of the source that ran then are all below */
+    char versions[512];     /* of both sides */
+};
+
+struct round {
+    struct arena arena;
+    struct suspect *suspects[BATCH];
+    unsigned count;
+    struct seen before[BATCH], target[BATCH], after[BATCH];
+    uint64_t oldest; /* before A: transactions below it have ended */
+    uint64_t newest; /* after B: transactions that have begun are below it */
+};
+
+void judgement_init(struct judgement *judgement)
+{
+    *judgement = (struct judgement){.differences = json_array()};
+    CHECK(judgement->differences != NULL);
+}
+
+void judgement_release(struct judgement *judgement)
+{
+    json_decref(judgement->differences);
+}
+
+/* ---- waiting for the stream ---- */
+
+static bool ask_source(struct session *session, const char *sql, uint64_t *number, lsn_t *lsn,
+                       struct error *err)
+{
+    PGresult *result = conn_query_row(session->source, sql, 0, NULL, err);
+    if (result == NULL)
+        return false;
+    bool ok = true;
+    if (lsn != NULL)
+        ok = result_lsn(result, 0, 0, lsn, err);
+    else
+        *number = (uint64_t)result_int(result, 0, 0);
+    PQclear(result);
+    return ok;
+}
+
+static bool read_progress(PGconn *shard, lsn_t *progress, struct error *err)
+{
+    PGresult *result = conn_query_row(
+        shard, "SELECT COALESCE(pg_catalog.min(progress), '0/0') FROM portage.lane", 0, NULL, err);
+    bool ok = result != NULL && result_lsn(result, 0, 0, progress, err);
+    PQclear(result);
+    return ok;
+}
+
+static void stream_stands(struct judgement *judgement, unsigned shard, lsn_t progress,
+                          lsn_t position)
+{
+    snprintf(judgement->why_undecided, sizeof judgement->why_undecided,
+             "the stream stands at " LSN_FORMAT " on shard %u, before " LSN_FORMAT
+             ": is \"pgportage run\" running?",
+             LSN_ARGS(progress), shard, LSN_ARGS(position));
+}
+
+/* Waits until all lanes of a shard have passed the position. *passed is false when they stand. */
+static bool wait_for_shard(struct session *session, unsigned shard, lsn_t position, bool *passed,
+                           struct judgement *judgement, struct error *err)
+{
+    int64_t moved_us = clock_monotonic_us();
+    lsn_t progress = 0, last = 0;
+    for (;;) {
+        if (!read_progress(session->shards[shard], &progress, err))
+            return error_context(err, "reading the progress of shard %u", shard);
+        *passed = progress >= position;
+        if (*passed)
+            return true;
+        if (progress != last)
+            moved_us = clock_monotonic_us();
+        last = progress;
+        if (clock_monotonic_us() - moved_us > STREAM_WAIT_US) {
+            stream_stands(judgement, shard, progress, position);
+            return true;
+        }
+        if (stop_wait(session->stop, LANES_POLL_US))
+            return stop_error(err);
+    }
+}
+
+static bool wait_for_lanes(struct session *session, lsn_t position, bool *passed,
+                           struct judgement *judgement, struct error *err)
+{
+    *passed = true;
+    for (unsigned s = 0; *passed && s < session->shards_count; s++) {
+        if (!wait_for_shard(session, s, position, passed, judgement, err))
+            return false;
+    }
+    return true;
+}
+
+/* ---- a round ---- */
+
+static bool look(struct session *session, struct round *round, bool *passed,
+                 struct judgement *judgement, struct error *err)
+{
+    lsn_t position;
+    if (!ask_source(session,
+                    "SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot())",
+                    &round->oldest, NULL, err))
+        return false;
+    for (unsigned i = 0; i < round->count; i++) {
+        if (!seen_source(session, round->suspects[i], &round->arena, &round->before[i], err))
+            return false;
+    }
+    if (!ask_source(session, "SELECT pg_catalog.pg_current_wal_insert_lsn()", NULL, &position,
+                    err) ||
+        !wait_for_lanes(session, position, passed, judgement, err))
+        return false;
+    for (unsigned i = 0; *passed && i < round->count; i++) {
+        if (!seen_target(session, round->suspects[i], &round->arena, &round->target[i], err) ||
+            !seen_source(session, round->suspects[i], &round->arena, &round->after[i], err))
+            return false;
+    }
+    /* A new id, not a snapshot's xmax: above that, transactions run too. */
+    return ask_source(session, "SELECT pg_catalog.txid_current()", &round->newest, NULL, err);
+}
+
+enum verdict { JUDGED_EQUAL, JUDGED_DIFFERENT, JUDGED_OPEN };
+
+/* Nothing has touched the source's row between the two looks, and its header says so. */
+static bool untouched(const struct seen *before, const struct seen *after)
+{
+    return before->count == 1 && !before->rows[0].touched && !after->rows[0].touched;
+}
+
+static enum verdict judge_one(const struct session *session, struct round *round, unsigned i)
+{
+    struct suspect *suspect = round->suspects[i];
+    const struct mapping *mapping = suspect->mapping;
+    const struct seen *before = &round->before[i], *after = &round->after[i];
+    const struct seen *target = &round->target[i];
+    if (seen_equal(session, mapping, before, target) || seen_equal(session, mapping, after, target))
+        return JUDGED_EQUAL;
+    if (strcmp(before->version, after->version) != 0) {
+        free(suspect->evidence);
+        suspect->evidence = NULL;
+        return JUDGED_OPEN;
+    }
+    if (mapping->has_key && untouched(before, after))
+        return JUDGED_DIFFERENT;
+    struct evidence now = {.newest = round->newest};
+    snprintf(now.versions, sizeof now.versions, "%s|%s", after->version, target->version);
+    const struct evidence *then = suspect->evidence;
+    if (then != NULL && strcmp(then->versions, now.versions) == 0)
+        return round->oldest >= then->newest ? JUDGED_DIFFERENT : JUDGED_OPEN;
+    if (suspect->evidence == NULL)
+        suspect->evidence = check_malloc(sizeof *suspect->evidence);
+    *suspect->evidence = now;
+    return JUDGED_OPEN;
+}
+
+/* ---- what is told of a difference ---- */
+
+static const char *kind_of(const struct session *session, const struct mapping *mapping,
+                           const struct seen *source, const struct seen *target)
+{
+    unsigned copies = source->count * (mapping->everywhere ? session->shards_count : 1);
+    if (source->count == 0)
+        return "extra";
+    if (target->count < copies)
+        return "missing";
+    if (target->count > copies)
+        return "doubled";
+    for (unsigned t = 0; t < target->count; t++) {
+        if (!target->rows[t].placed)
+            return "wrong shard";
+    }
+    return "different";
+}
+
+static json_t *text_or_null(const char *text)
+{
+    json_t *value = text != NULL ? json_string(text) : json_null();
+    return value != NULL ? value : json_string("(not UTF-8)");
+}
+
+static json_t *describe_key(const struct mapping *mapping, const struct seen_row *row)
+{
+    json_t *key = json_object();
+    for (unsigned i = 0; row != NULL && i < mapping->items_count; i++) {
+        bool is_key = !mapping->has_key;
+        for (unsigned k = 0; k < mapping->key_count; k++)
+            is_key |= mapping->key[k].item == (int)i;
+        if (is_key)
+            json_object_set_new(key, mapping->items[i].target->name, text_or_null(row->values[i]));
+    }
+    return key;
+}
+
+static json_t *describe_columns(const struct session *session, const struct mapping *mapping,
+                                const struct seen *source, const struct seen *target)
+{
+    json_t *columns = json_array();
+    if (source->count == 0 || target->count == 0 || !mapping->has_key)
+        return columns;
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        const char *ours = source->rows[0].values[i];
+        for (unsigned t = 0; t < target->count; t++) {
+            if (value_same(session, mapping, i, ours, target->rows[t].values[i]))
+                continue;
+            json_array_append_new(
+                columns, json_pack("{s:s, s:s, s:o, s:i, s:o}", "column",
+                                   mapping->items[i].target->name, "expression",
+                                   mapping->items[i].select->expr, "source", text_or_null(ours),
+                                   "shard", (int)target->rows[t].shard, "target",
+                                   text_or_null(target->rows[t].values[i])));
+        }
+    }
+    return columns;
+}
+
+static json_t *describe_shards(const struct seen *target)
+{
+    json_t *shards = json_array();
+    for (unsigned t = 0; t < target->count; t++)
+        json_array_append_new(shards, json_integer(target->rows[t].shard));
+    return shards;
+}
+
+static void report(const struct session *session, const struct mapping *mapping,
+                   const struct seen *source, const struct seen *target,
+                   struct judgement *judgement)
+{
+    const struct seen_row *row = source->count > 0   ? &source->rows[0]
+                                 : target->count > 0 ? &target->rows[0]
+                                                     : NULL;
+    json_array_append_new(
+        judgement->differences,
+        json_pack("{s:s, s:s, s:o, s:o, s:o}", "table", mapping->name, "kind",
+                  kind_of(session, mapping, source, target), "key", describe_key(mapping, row),
+                  "shards", describe_shards(target), "columns",
+                  describe_columns(session, mapping, source, target)));
+}
+
+/* ---- all of them ---- */
+
+static bool judge_batch(struct session *session, struct round *round, struct suspects *suspects,
+                        bool *passed, struct judgement *judgement, struct error *err)
+{
+    if (!look(session, round, passed, judgement, err))
+        return false;
+    for (unsigned i = 0; i < round->count; i++) {
+        struct suspect *suspect = round->suspects[i];
+        enum verdict verdict = *passed ? judge_one(session, round, i) : JUDGED_OPEN;
+        if (verdict == JUDGED_EQUAL)
+            judgement->equal++;
+        if (verdict == JUDGED_DIFFERENT) {
+            judgement->different++;
+            report(session, suspect->mapping, &round->after[i], &round->target[i], judgement);
+        }
+        if (verdict != JUDGED_OPEN)
+            continue;
+        suspect->next = NULL; /* again, behind the others */
+        *suspects->last = suspect;
+        suspects->last = &suspect->next;
+    }
+    return true;
+}
+
+static void take_batch(struct suspects *suspects, struct round *round)
+{
+    round->count = 0;
+    arena_clear(&round->arena);
+    while (suspects->first != NULL && round->count < BATCH) {
+        round->suspects[round->count++] = suspects->first;
+        suspects->first = suspects->first->next;
+    }
+    if (suspects->first == NULL)
+        suspects->last = &suspects->first;
+}
+
+static uint64_t suspects_left(const struct suspects *suspects)
+{
+    uint64_t count = suspects->not_kept;
+    for (const struct suspect *suspect = suspects->first; suspect != NULL; suspect = suspect->next)
+        count++;
+    return count;
+}
+
+bool judge(struct session *session, struct suspects *suspects, struct judgement *judgement,
+           struct error *err)
+{
+    struct round *round = check_calloc(1, sizeof *round);
+    int64_t deadline_us = clock_monotonic_us() + session->options->patience_us;
+    bool ok = true, passed = true;
+    arena_init(&round->arena, 256 * 1024);
+    while (ok && passed && suspects->first != NULL && clock_monotonic_us() < deadline_us) {
+        take_batch(suspects, round);
+        for (unsigned i = 0; ok && i < round->count; i++)
+            ok = session_prepare(session, round->suspects[i]->mapping, err);
+        ok = ok && judge_batch(session, round, suspects, &passed, judgement, err);
+    }
+    judgement->undecided = suspects_left(suspects);
+    if (ok && judgement->undecided > 0 && judgement->why_undecided[0] == '\0')
+        snprintf(judgement->why_undecided, sizeof judgement->why_undecided,
+                 "rows that keep changing, or old transactions at the source");
+    arena_release(&round->arena);
+    free(round);
+    return ok;
+}

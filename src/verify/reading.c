@@ -1,0 +1,325 @@
+#include "verify/reading.h"
+
+#include "pg/quote.h"
+
+enum { STATEMENT_MAX = 1 << 20 };
+
+/* Built-in types by OID whose binary form is the same everywhere and complete. */
+static const uint32_t binary_types[] = {
+    16 /* bool */,    17 /* bytea */,     18 /* "char" */,   19 /* name */,       20 /* int8 */,
+    21 /* int2 */,    23 /* int4 */,      25 /* text */,     114 /* json */,      650 /* cidr */,
+    700 /* float4 */, 701 /* float8 */,   829 /* macaddr */, 869 /* inet */,      1042 /* bpchar */,
+    1043 /* varchar */, 1082 /* date */,  1083 /* time */,   1114 /* timestamp */,
+    1184 /* timestamptz */, 1186 /* interval */, 1266 /* timetz */, 1560 /* bit */,
+    1562 /* varbit */, 1700 /* numeric */, 2950 /* uuid */,  3802 /* jsonb */,
+};
+
+bool reading_is_binary(const struct mapping *mapping, unsigned item)
+{
+    const struct column *target = mapping->items[item].target;
+    for (size_t t = 0; t < sizeof binary_types / sizeof binary_types[0]; t++) {
+        if (mapping->has_key && target->base_oid == binary_types[t])
+            return true;
+    }
+    return false;
+}
+
+static bool is_integer(enum sortkey_type type)
+{
+    return type == SORTKEY_INT2 || type == SORTKEY_INT4 || type == SORTKEY_INT8;
+}
+
+bool reading_by_intervals(const struct mapping *mapping)
+{
+    if (mapping->copy_mode != COPY_RANGES)
+        return false;
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        const struct column *target = mapping->items[mapping->key[k].item].target;
+        enum sortkey_type from = mapping->key[k].sort;
+        enum sortkey_type to = sortkey_type_of(target->base_oid, target->bytewise);
+        if (from != to && !(is_integer(from) && is_integer(to)))
+            return false;
+    }
+    return true;
+}
+
+bool reading_is_placed(const struct mapping *mapping, unsigned shards)
+{
+    return shards > 1 && !mapping->everywhere && mapping->shard_item >= 0;
+}
+
+/* ---- items ---- */
+
+/* With the type's length where the target rounds or pads to it; never where a cast would cut. */
+static const char *cast_of(const struct column *target)
+{
+    bool cuts = target->base_oid == 25 || target->base_oid == 1043;
+    return cuts || target->type_oid != target->base_oid ? target->base_type : target->full_type;
+}
+
+static void put_source_item(struct buffer *sql, const struct mapping *mapping, unsigned item,
+                            bool text)
+{
+    const struct mapping_item *mapped = &mapping->items[item];
+    if (mapped->target->builtin)
+        buffer_printf(sql, "(%s)::%s", mapped->select->expr, cast_of(mapped->target));
+    else
+        buffer_printf(sql, "(%s)", mapped->select->expr);
+    if (text || !reading_is_binary(mapping, item))
+        buffer_puts(sql, "::text");
+}
+
+static void put_source_items(struct buffer *sql, const struct mapping *mapping, bool text)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        buffer_puts(sql, i > 0 ? ", " : "");
+        put_source_item(sql, mapping, i, text);
+        buffer_printf(sql, " AS portage_%u", i);
+    }
+}
+
+static void put_target_items(struct buffer *sql, const struct mapping *mapping, bool text)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        buffer_puts(sql, i > 0 ? ", " : "");
+        quote_ident(sql, mapping->items[i].target->name);
+        buffer_puts(sql, text || !reading_is_binary(mapping, i) ? "::text" : "");
+        buffer_printf(sql, " AS portage_%u", i);
+    }
+}
+
+/* ---- tables and rows ---- */
+
+static void put_place_table(struct buffer *sql, const struct mapping *mapping)
+{
+    const struct column *key = mapping->items[mapping->shard_item].target;
+    buffer_printf(sql, "pg_temp.portage_place_%u", key->base_oid);
+}
+
+const char *reading_place_table(const struct mapping *mapping, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "CREATE TEMPORARY TABLE IF NOT EXISTS ");
+    put_place_table(&sql, mapping);
+    buffer_printf(&sql, " (key %s) PARTITION BY HASH (key)",
+                  mapping->items[mapping->shard_item].target->base_type);
+    const char *text = arena_strdup(arena, buffer_text(&sql));
+    buffer_release(&sql);
+    return text;
+}
+
+static void put_placed(struct buffer *sql, const struct mapping *mapping, unsigned shard,
+                       unsigned shards)
+{
+    if (!reading_is_placed(mapping, shards)) {
+        buffer_puts(sql, "true");
+        return;
+    }
+    buffer_puts(sql, "pg_catalog.satisfies_hash_partition('");
+    put_place_table(sql, mapping);
+    buffer_printf(sql, "'::pg_catalog.regclass, %u, %u, ", shards, shard);
+    quote_ident(sql, mapping->items[mapping->shard_item].target->name);
+    buffer_printf(sql, "::%s)", mapping->items[mapping->shard_item].target->base_type);
+}
+
+static void put_source_table(struct buffer *sql, const struct mapping *mapping)
+{
+    const struct relation *source = mapping->source;
+    buffer_puts(sql, source->kind == 'p' ? " FROM " : " FROM ONLY ");
+    quote_name(sql, source->schema, source->name);
+}
+
+/* Which rows of the target are this mapping's: those with a merge's constants. */
+static const char *put_target_table(struct buffer *sql, const struct mapping *mapping)
+{
+    const char *word = " WHERE ";
+    buffer_puts(sql, " FROM ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    for (unsigned i = 0; mapping->merged && i < mapping->items_count; i++) {
+        if (mapping->items[i].select->kind != SELECT_CONSTANT)
+            continue;
+        buffer_puts(sql, word);
+        quote_ident(sql, mapping->items[i].target->name);
+        buffer_printf(sql, " = (%s)", mapping->items[i].select->expr);
+        word = " AND ";
+    }
+    return word;
+}
+
+static const char *put_source_where(struct buffer *sql, const struct mapping *mapping)
+{
+    if (mapping->where == NULL)
+        return " WHERE ";
+    buffer_printf(sql, " WHERE (%s)", mapping->where);
+    return " AND ";
+}
+
+static const struct column *key_column_of(const struct mapping *mapping, unsigned k, bool target)
+{
+    const struct key_column *key = &mapping->key[k];
+    return target ? mapping->items[key->item].target : &mapping->source->columns[key->source];
+}
+
+static void put_bound(struct buffer *sql, const struct mapping *mapping, const char *operator,
+                      const char *const *values, bool target)
+{
+    buffer_putc(sql, '(');
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_ident(sql, key_column_of(mapping, k, target)->name);
+    }
+    buffer_printf(sql, ") %s (", operator);
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_literal(sql, values[k]);
+        buffer_printf(sql, "::%s", key_column_of(mapping, k, target)->base_type);
+    }
+    buffer_putc(sql, ')');
+}
+
+static void put_bounds(struct buffer *sql, const struct mapping *mapping, struct bounds bounds,
+                       const char *word, bool target)
+{
+    if (bounds.lower != NULL) {
+        buffer_puts(sql, word);
+        put_bound(sql, mapping, ">", bounds.lower, target);
+        word = " AND ";
+    }
+    if (bounds.upper != NULL) {
+        buffer_puts(sql, word);
+        put_bound(sql, mapping, "<=", bounds.upper, target);
+    }
+}
+
+static const char *finish(struct buffer *sql, struct arena *arena)
+{
+    CHECK(!buffer_failed(sql));
+    const char *text = arena_strdup(arena, buffer_text(sql));
+    buffer_release(sql);
+    return text;
+}
+
+const char *reading_source(const struct mapping *mapping, struct bounds bounds,
+                           struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT ");
+    put_source_items(&sql, mapping, false);
+    put_source_table(&sql, mapping);
+    put_bounds(&sql, mapping, bounds, put_source_where(&sql, mapping), false);
+    return finish(&sql, arena);
+}
+
+const char *reading_target(const struct mapping *mapping, struct bounds bounds, unsigned shard,
+                           unsigned shards, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT ");
+    put_placed(&sql, mapping, shard, shards);
+    buffer_puts(&sql, " AS portage_placed, ");
+    put_target_items(&sql, mapping, false);
+    put_bounds(&sql, mapping, bounds, put_target_table(&sql, mapping), true);
+    return finish(&sql, arena);
+}
+
+const char *reading_digest(const struct mapping *mapping, const char *select, bool target,
+                           struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT pg_catalog.count(*), COALESCE(pg_catalog.sum("
+                      "pg_catalog.hashtextextended(ROW(");
+    for (unsigned i = 0; i < mapping->items_count; i++)
+        buffer_printf(&sql, "%sportage_%u", i > 0 ? ", " : "", i);
+    buffer_printf(&sql, ")::text, 0)::numeric), 0), %s FROM (%s) AS portage_rows",
+                  target ? "COALESCE(pg_catalog.bool_and(portage_placed), true)" : "true", select);
+    return finish(&sql, arena);
+}
+
+const char *reading_key_at(const struct mapping *mapping, const char *const *lower, int64_t rows,
+                           struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT ");
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(&sql, k > 0 ? ", " : "");
+        quote_ident(&sql, key_column_of(mapping, k, false)->name);
+        buffer_printf(&sql, "::text AS portage_key_%u", k);
+    }
+    put_source_table(&sql, mapping);
+    put_bounds(&sql, mapping, (struct bounds){.lower = lower}, " WHERE ", false);
+    buffer_puts(&sql, " ORDER BY ");
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(&sql, k > 0 ? ", " : "");
+        quote_ident(&sql, key_column_of(mapping, k, false)->name);
+    }
+    buffer_printf(&sql, " OFFSET %lld LIMIT 1", (long long)rows - 1);
+    return finish(&sql, arena);
+}
+
+/* ---- single rows ---- */
+
+/* The source's key column against the target's image of it. */
+static void put_source_key(struct buffer *sql, const struct mapping *mapping, unsigned k)
+{
+    const struct column *source = key_column_of(mapping, k, false);
+    const struct column *target = key_column_of(mapping, k, true);
+    unsigned item = (unsigned)mapping->key[k].item;
+    bool comparable = reading_is_binary(mapping, item) &&
+                      (source->base_oid == target->base_oid ||
+                       (is_integer(mapping->key[k].sort) &&
+                        is_integer(sortkey_type_of(target->base_oid, true))));
+    if (comparable)
+        quote_ident(sql, source->name); /* by its index */
+    else
+        put_source_item(sql, mapping, item, false);
+}
+
+/* Without a key a row is told by all of its items, where nulls are equal. */
+static void put_key_match(struct buffer *sql, const struct mapping *mapping, const char *word,
+                          bool target)
+{
+    unsigned count = mapping->has_key ? mapping->key_count : mapping->items_count;
+    for (unsigned k = 0; k < count; k++, word = " AND ") {
+        unsigned item = mapping->has_key ? (unsigned)mapping->key[k].item : k;
+        buffer_puts(sql, word);
+        if (target) {
+            quote_ident(sql, mapping->items[item].target->name);
+            buffer_puts(sql, reading_is_binary(mapping, item) ? "" : "::text");
+        } else if (mapping->has_key) {
+            put_source_key(sql, mapping, k);
+        } else {
+            put_source_item(sql, mapping, item, true);
+        }
+        buffer_printf(sql, "%s $%u", mapping->has_key ? " =" : " IS NOT DISTINCT FROM", k + 1);
+    }
+}
+
+const char *reading_source_row(const struct mapping *mapping, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT tableoid::text || '/' || ctid::text || '/' || xmin::text,"
+                      " xmax::text <> '0', ");
+    put_source_items(&sql, mapping, true);
+    put_source_table(&sql, mapping);
+    put_key_match(&sql, mapping, put_source_where(&sql, mapping), false);
+    return finish(&sql, arena);
+}
+
+const char *reading_target_row(const struct mapping *mapping, unsigned shard, unsigned shards,
+                               struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT tableoid::text || '/' || ctid::text || '/' || xmin::text, ");
+    put_placed(&sql, mapping, shard, shards);
+    buffer_puts(&sql, ", ");
+    put_target_items(&sql, mapping, true);
+    put_key_match(&sql, mapping, put_target_table(&sql, mapping), true);
+    return finish(&sql, arena);
+}

@@ -1,0 +1,54 @@
+/*
+ * What verify asks the servers: the SQL of its reading path, which shares nothing with copy and stream
+ * but the user's select list.
+ *
+ * Both sides of a mapping give the same columns in the same form, item by item: the source its
+ * expression cast to the target column's type, the target the column. Types whose binary form is the
+ * same on every server and says all (numbers, texts, times, uuid, bytea, jsonb …) come in binary; all
+ * others, and tables without a key, as text. Texts live in the arena given.
+ */
+#ifndef VERIFY_READING_H
+#define VERIFY_READING_H
+
+#include "mapping/mapping.h"
+
+/* (lower, upper] of the range columns, as texts of the source; NULL is the open end. */
+struct bounds {
+    const char *const *lower;
+    const char *const *upper;
+};
+
+bool reading_is_binary(const struct mapping *mapping, unsigned item);
+
+/* Whether both sides can be read by intervals of the key: same order on both. */
+bool reading_by_intervals(const struct mapping *mapping);
+
+/* Whether rows have a shard of their own (not one target, not everywhere). */
+bool reading_is_placed(const struct mapping *mapping, unsigned shards);
+
+/* A table that satisfies_hash_partition() can be asked about; made once in a session. */
+const char *reading_place_table(const struct mapping *mapping, struct arena *arena);
+
+/* SELECT <items> of the source; SELECT <placed>, <items> of a shard: `placed` is whether the row
+ * belongs there by the server's own hash function. */
+const char *reading_source(const struct mapping *mapping, struct bounds bounds,
+                           struct arena *arena);
+const char *reading_target(const struct mapping *mapping, struct bounds bounds, unsigned shard,
+                           unsigned shards, struct arena *arena);
+
+/* SELECT count, sum of the hashes of such a SELECT's rows, in the server. */
+const char *reading_digest(const struct mapping *mapping, const char *select, bool target,
+                           struct arena *arena);
+
+/* The key `rows` rows behind `lower`, as texts; no row when there are fewer. */
+const char *reading_key_at(const struct mapping *mapping, const char *const *lower, int64_t rows,
+                           struct arena *arena);
+
+/* One row by its key, bound as in the rows that were read (parameters: key columns in order):
+ * version (what changes whenever the row is written), whether somebody has written or locked it
+ * since, and each item as text; on a shard also `placed`, in place of the second. */
+const char *reading_source_row(const struct mapping *mapping, struct arena *arena);
+const char *reading_target_row(const struct mapping *mapping, unsigned shard, unsigned shards,
+                               struct arena *arena);
+
+#endif

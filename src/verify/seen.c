@@ -1,0 +1,167 @@
+#include "verify/seen.h"
+
+#include "pg/conn.h"
+#include "verify/reading.h"
+
+enum { PARAMS_MAX = RELATION_COLUMNS_MAX, TEXT_OID = 25, NUMERIC_OID = 1700 };
+
+/* Parameters of a statement by key, in the form in which the key was read. */
+struct key_params {
+    int count;
+    Oid types[PARAMS_MAX];
+    const char *values[PARAMS_MAX];
+    int lengths[PARAMS_MAX];
+    int formats[PARAMS_MAX];
+};
+
+static unsigned key_item(const struct mapping *mapping, unsigned k)
+{
+    return mapping->has_key ? (unsigned)mapping->key[k].item : k;
+}
+
+static void key_params(const struct suspect *suspect, struct arena *arena,
+                       struct key_params *params)
+{
+    const struct mapping *mapping = suspect->mapping;
+    const char *at = buffer_text(&suspect->key);
+    params->count = (int)(mapping->has_key ? mapping->key_count : mapping->items_count);
+    for (int k = 0; k < params->count; k++) {
+        unsigned item = key_item(mapping, (unsigned)k);
+        bool binary = reading_is_binary(mapping, item);
+        int32_t length;
+        memcpy(&length, at, sizeof length);
+        at += sizeof length;
+        params->types[k] = binary ? mapping->items[item].target->base_oid : TEXT_OID;
+        params->formats[k] = binary;
+        params->lengths[k] = length > 0 ? length : 0;
+        /* text parameters end in a NUL */
+        params->values[k] =
+            length < 0 ? NULL : arena_strndup(arena, at, (size_t)params->lengths[k]);
+        at += params->lengths[k];
+    }
+}
+
+static PGresult *ask(PGconn *conn, const char *sql, const struct key_params *params,
+                     struct error *err)
+{
+    PGresult *result = PQexecParams(conn, sql, params->count, params->types, params->values,
+                                    params->lengths, params->formats, 0);
+    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+        return result;
+    conn_result_error(conn, result, err);
+    PQclear(result);
+    return NULL;
+}
+
+/* Rows of a result: version, touched or placed, items. */
+static void take_rows(const struct mapping *mapping, const PGresult *result, unsigned shard,
+                      struct arena *arena, struct seen *seen)
+{
+    unsigned fresh = (unsigned)PQntuples(result);
+    struct seen_row *rows = arena_alloc(arena, (seen->count + fresh) * sizeof *rows);
+    if (seen->count > 0)
+        memcpy(rows, seen->rows, seen->count * sizeof *rows);
+    for (unsigned r = 0; r < fresh; r++) {
+        struct seen_row *row = &rows[seen->count + r];
+        bool flag = result_bool(result, (int)r, 1);
+        *row = (struct seen_row){.shard = shard, .touched = flag, .placed = flag};
+        row->values = arena_alloc(arena, mapping->items_count * sizeof *row->values);
+        for (unsigned i = 0; i < mapping->items_count; i++)
+            row->values[i] =
+                PQgetisnull(result, (int)r, (int)i + 2)
+                    ? NULL
+                    : arena_strdup(arena, result_text(result, (int)r, (int)i + 2));
+        seen->version = arena_printf(arena, "%s %u:%s", seen->version, shard,
+                                     result_text(result, (int)r, 0));
+    }
+    seen->rows = rows;
+    seen->count += fresh;
+}
+
+bool seen_source(struct session *session, const struct suspect *suspect, struct arena *arena,
+                 struct seen *seen, struct error *err)
+{
+    struct key_params params;
+    key_params(suspect, arena, &params);
+    *seen = (struct seen){.version = ""};
+    PGresult *result =
+        ask(session->source, reading_source_row(suspect->mapping, arena), &params, err);
+    if (result == NULL)
+        return error_context(err, "reading a row of %s.%s at the source",
+                             suspect->mapping->source->schema, suspect->mapping->source->name);
+    take_rows(suspect->mapping, result, 0, arena, seen);
+    PQclear(result);
+    return true;
+}
+
+bool seen_target(struct session *session, const struct suspect *suspect, struct arena *arena,
+                 struct seen *seen, struct error *err)
+{
+    struct key_params params;
+    key_params(suspect, arena, &params);
+    *seen = (struct seen){.version = ""};
+    for (unsigned s = 0; s < session->shards_count; s++) {
+        PGresult *result = ask(
+            session->shards[s],
+            reading_target_row(suspect->mapping, s, session->shards_count, arena), &params, err);
+        if (result == NULL)
+            return error_context(err, "reading a row of %s on shard %u", suspect->mapping->name, s);
+        take_rows(suspect->mapping, result, s, arena, seen);
+        PQclear(result);
+    }
+    return true;
+}
+
+/* 1.50 and 1.5 are the same number. */
+static size_t without_trailing_zeros(const char *number)
+{
+    size_t length = strlen(number);
+    if (strchr(number, '.') == NULL)
+        return length;
+    while (number[length - 1] == '0')
+        length--;
+    return number[length - 1] == '.' ? length - 1 : length;
+}
+
+bool value_same(const struct session *session, const struct mapping *mapping, unsigned item,
+                const char *a, const char *b)
+{
+    if (a == NULL || b == NULL)
+        return a == b;
+    if (strcmp(a, b) == 0)
+        return true;
+    if (session->options->strict || !mapping->has_key ||
+        mapping->items[item].target->base_oid != NUMERIC_OID)
+        return false;
+    size_t length = without_trailing_zeros(a);
+    return length == without_trailing_zeros(b) && memcmp(a, b, length) == 0;
+}
+
+static bool rows_same(const struct session *session, const struct mapping *mapping,
+                      const struct seen_row *source, const struct seen_row *target)
+{
+    if (!target->placed)
+        return false;
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (!value_same(session, mapping, i, source->values[i], target->values[i]))
+            return false;
+    }
+    return true;
+}
+
+bool seen_equal(const struct session *session, const struct mapping *mapping,
+                const struct seen *source, const struct seen *target)
+{
+    unsigned copies = mapping->everywhere ? session->shards_count : 1;
+    if (target->count != source->count * copies)
+        return false;
+    for (unsigned t = 0; t < target->count; t++) {
+        bool same_shard = t > 0 && target->rows[t].shard == target->rows[t - 1].shard;
+        if (mapping->has_key &&
+            (same_shard || !rows_same(session, mapping, &source->rows[0], &target->rows[t])))
+            return false;
+        if (!target->rows[t].placed)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,46 @@
+#include "verify/session.h"
+
+#include "pg/conn.h"
+#include "verify/reading.h"
+
+bool session_open(struct session *session, struct error *err)
+{
+    const struct config *config = session->config;
+    session->shards_count = config->shards_count;
+    session->shards = check_calloc(config->shards_count, sizeof *session->shards);
+    session->source = conn_open(config->source.text, CONN_SESSION, "verify", err);
+    bool ok = session->source != NULL;
+    for (unsigned s = 0; ok && s < config->shards_count; s++) {
+        session->shards[s] = conn_open(config->shards[s].text, CONN_SESSION, "verify", err);
+        ok = session->shards[s] != NULL || error_context(err, "shard %u", s);
+    }
+    if (!ok)
+        session_close(session);
+    return ok;
+}
+
+void session_close(struct session *session)
+{
+    conn_close(session->source);
+    for (unsigned s = 0; session->shards != NULL && s < session->shards_count; s++)
+        conn_close(session->shards[s]);
+    free(session->shards);
+    session->source = NULL;
+    session->shards = NULL;
+}
+
+bool session_prepare(struct session *session, const struct mapping *mapping, struct error *err)
+{
+    struct arena arena;
+    bool ok = true;
+    if (!reading_is_placed(mapping, session->shards_count))
+        return true;
+    arena_init(&arena, 4096);
+    const char *sql = reading_place_table(mapping, &arena);
+    for (unsigned s = 0; ok && s < session->shards_count; s++) {
+        ok = conn_exec(session->shards[s], sql, err) ||
+             error_context(err, "shard %u: asking where the rows of %s belong", s, mapping->name);
+    }
+    arena_release(&arena);
+    return ok;
+}

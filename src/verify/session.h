@@ -1,0 +1,39 @@
+/*
+ * One thread's connections to both sides, and what all threads of a verification share.
+ */
+#ifndef VERIFY_SESSION_H
+#define VERIFY_SESSION_H
+
+#include <libpq-fe.h>
+
+#include "mapping/mapping.h"
+#include "util/stop.h"
+#include "util/throttle.h"
+
+struct verify_options {
+    bool server_digest; /* hash in SQL, not here: where the network is the limit */
+    bool strict;        /* a numeric's display scale counts too */
+    int64_t rate_max;   /* bytes/s read from the source; 0 is no limit */
+    int workers;
+    int64_t patience_us; /* how long keys that differ are followed before it is undecided */
+};
+
+struct session {
+    const struct config *config;
+    const struct verify_options *options;
+    struct stop *stop;
+    struct throttle *throttle;
+    PGconn *source;
+    PGconn **shards;
+    unsigned shards_count;
+};
+
+/* Connects; on error nothing stays open. Shared parts of `session` are set by the caller. */
+bool session_open(struct session *session, struct error *err) MUST_CHECK;
+void session_close(struct session *session);
+
+/* What satisfies_hash_partition() needs, on every shard; nothing for tables without placement. */
+bool session_prepare(struct session *session, const struct mapping *mapping,
+                     struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * Suspects: keys at which the two sides were read and differed. Most are rows in flight; the judge
+ * (judge.h) tells. Any thread may add one.
+ */
+#ifndef VERIFY_SUSPECTS_H
+#define VERIFY_SUSPECTS_H
+
+#include <pthread.h>
+
+#include "verify/rows.h"
+
+enum { SUSPECTS_MAX = 200 * 1000 }; /* more are only counted */
+
+struct suspect {
+    struct suspect *next; /* in order of arrival */
+    const struct mapping *mapping;
+    struct buffer key;      /* as rows_key() gives it */
+    struct evidence *evidence; /* the judge's; NULL before the first round */
+};
+
+struct suspects {
+    pthread_mutex_t lock;
+    struct suspect *first;
+    struct suspect **last;
+    struct suspect_index *by_key;
+    unsigned count;
+    uint64_t not_kept; /* beyond SUSPECTS_MAX */
+};
+
+void suspects_init(struct suspects *suspects);
+void suspects_release(struct suspects *suspects);
+
+void suspects_add(struct suspects *suspects, const struct mapping *mapping, const char *key,
+                  size_t key_length);
+
+#endif

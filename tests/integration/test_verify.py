@@ -1,0 +1,203 @@
+"""`pgportage verify` on a live system: nothing is reported that is only on its way, and everything that
+is wrong is, by name."""
+import json
+import threading
+
+import pytest
+
+from conftest import SOURCE_VERSION
+from harness.polling import wait_until
+from harness.writers import TableSpec, Writers
+
+SOURCE = """
+CREATE TABLE public.orders (
+    id integer PRIMARY KEY, customer_id integer NOT NULL, amount numeric(12, 2), doc text,
+    note text, created_at timestamptz NOT NULL DEFAULT '2026-01-01');
+ALTER TABLE public.orders REPLICA IDENTITY FULL;
+INSERT INTO public.orders SELECT n, 1 + n % 500, n / 100.0, '{"n": ' || n || '}', 'note ' || n
+  FROM generate_series(1, 20000) AS n;
+CREATE TABLE public.rates (code text PRIMARY KEY, rate numeric NOT NULL);
+INSERT INTO public.rates SELECT 'R' || n, n + 0.50 FROM generate_series(1, 300) AS n;
+CREATE TABLE public.weights (id numeric PRIMARY KEY, w float8, tags text[]);
+ALTER TABLE public.weights REPLICA IDENTITY FULL;
+INSERT INTO public.weights SELECT n + 0.5, n / 3.0, ARRAY['a', 'b' || n]
+  FROM generate_series(1, 3000) AS n;
+CREATE TABLE public.events (customer_id integer NOT NULL, kind text, payload bytea);
+ALTER TABLE public.events REPLICA IDENTITY FULL;
+INSERT INTO public.events SELECT n % 40, CASE WHEN n % 7 = 0 THEN NULL ELSE 'k' || n % 11 END, '\\x01'
+  FROM generate_series(1, 2000) AS n;
+"""
+TARGET = """
+CREATE TABLE public.orders (
+    id bigint, user_id bigint NOT NULL, amount_cents bigint, doc jsonb, note text,
+    created_at timestamptz NOT NULL, PRIMARY KEY (id, created_at));
+CREATE TABLE public.rates (code text PRIMARY KEY, rate numeric NOT NULL);
+CREATE TABLE public.weights (id numeric PRIMARY KEY, w float8, tags text[]);
+CREATE TABLE public.events (customer_id integer NOT NULL, kind text, payload bytea);
+"""
+MAPPING = """
+tables:
+  public.orders:
+    select: |
+      id, customer_id AS user_id, (amount * 100)::bigint AS amount_cents, doc::jsonb AS doc, note,
+      created_at
+    shard_by: user_id
+  public.rates: {shard_by: everywhere}
+  public.weights: {shard_by: id}
+  public.events: {shard_by: customer_id}
+"""
+ORDERS = TableSpec("public.orders", "id", {
+    "customer_id": lambda dice: dice.randint(1, 500),
+    "amount": lambda dice: round(dice.uniform(-1e6, 1e6), 2),
+    "doc": lambda dice: dice.choice([None, '{"a": 1.50}', '{"b": [1, 2]}']),
+    "note": lambda dice: "n" * dice.randint(0, 40),
+}, keys=25000, keys_from=100)
+EQUAL, DIFFERENT, UNDECIDED = 0, 1, 2
+
+
+def verify(carried, *arguments, code=None):
+    done = carried.portage.command("--json", "verify", *arguments, check=False)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    assert code is None or done.returncode == code, f"{done.returncode}\n{done.stdout}{done.stderr}"
+    return report
+
+
+@pytest.fixture
+def ready(migration):
+    return migration(SOURCE, TARGET, MAPPING).run_until_ready()
+
+
+def writers_on(carried, rate=400, seed=7):
+    return Writers(carried.source_server.dsn(carried.name), [ORDERS], seed=seed, rate=rate)
+
+
+def shard_with(carried, table, where):
+    """The shard that has the row."""
+    return next(shard for shard in range(2)
+                if carried.shard_sql(shard, f"SELECT 1 FROM {table} WHERE {where}"))
+
+
+def found(report):
+    """{(table, kind, key)}"""
+    return {(difference["table"], difference["kind"], tuple(difference["key"].values()))
+            for difference in report["differences"]}
+
+
+@pytest.mark.parametrize("digest", ["stream", "server"])
+def test_equal_sides_under_load_are_equal(ready, digest):
+    with writers_on(ready) as writers:
+        writers.wait_for_transactions(100)
+        for _ in range(4):
+            report = verify(ready, "--digest", digest, code=EQUAL)
+            assert report["differences"] == [] and report["undecided"] == 0
+        writers.wait_for_transactions(50)
+        ready.finish_load_and_compare(writers)
+    report = verify(ready, code=EQUAL)
+    rows = {table["name"]: table["source_rows"] for table in report["tables"]}
+    assert rows["public.events"] == 2000 and rows["public.weights"] == 3000
+    assert rows["public.rates"] == 300 and rows["public.orders"] > 15000
+
+
+CORRUPTIONS = {
+    "different": ("public.orders", "UPDATE public.orders SET note = note || '!' WHERE id = 77",
+                  "id = 77", ("77",)),
+    "one byte of jsonb": ("public.orders", "UPDATE public.orders SET doc = '{\"n\": 1.0}'"
+                          " WHERE id = 1", "id = 1", ("1",)),
+    "null": ("public.orders", "UPDATE public.orders SET amount_cents = NULL WHERE id = 5",
+             "id = 5", ("5",)),
+    "missing": ("public.orders", "DELETE FROM public.orders WHERE id = 78", "id = 78", ("78",)),
+    "doubled": ("public.orders", "INSERT INTO public.orders SELECT id, user_id, amount_cents, doc,"
+                " note, created_at + interval '1 day' FROM public.orders WHERE id = 79", "id = 79",
+                ("79",)),
+    "numeric key": ("public.weights", "UPDATE public.weights SET w = w + 1e-12 WHERE id = 7.5",
+                    "id = 7.5", ("7.5",)),
+    "array": ("public.weights", "UPDATE public.weights SET tags = tags || 'c'::text WHERE id = 8.5",
+              "id = 8.5", ("8.5",)),
+    "everywhere, one shard": ("public.rates", "DELETE FROM public.rates WHERE code = 'R3'",
+                              "code = 'R3'", ("R3",)),
+}
+KINDS = {"missing": "missing", "doubled": "doubled", "everywhere, one shard": "missing"}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_under_load_is_found_and_nothing_else(ready, name):
+    table, corruption, where, key = CORRUPTIONS[name]
+    shard = shard_with(ready, table, where)
+    with writers_on(ready, rate=200) as writers:
+        writers.wait_for_transactions(20)
+        ready.shard_sql(shard, corruption)
+        report = verify(ready, table, code=DIFFERENT)
+        writers.stop()
+    assert found(report) == {(table, KINDS.get(name, "different"), key)}
+
+
+def test_extra_and_misplaced_rows(ready):
+    ready.shard_sql(0, "INSERT INTO public.orders VALUES (900001, 1, 1, NULL, 'x', '2026-01-01')")
+    shard = shard_with(ready, "public.orders", "id = 80")
+    row = ready.shard_sql(shard, "DELETE FROM public.orders WHERE id = 80 RETURNING user_id,"
+                                 " amount_cents, doc::text, note, created_at")[0]
+    ready.shard_sql(1 - shard, "INSERT INTO public.orders VALUES (80, %s, %s, %s, %s, %s)", row)
+    report = verify(ready, code=DIFFERENT)
+    assert found(report) == {("public.orders", "extra", ("900001",)),
+                             ("public.orders", "wrong shard", ("80",))}
+
+
+def test_a_table_without_a_key(ready):
+    shard = shard_with(ready, "public.events", "customer_id = 3")
+    ready.shard_sql(shard, "DELETE FROM public.events WHERE ctid = (SELECT min(ctid) FROM public.events"
+                           " WHERE customer_id = 3)")
+    report = verify(ready, "public.events", code=DIFFERENT)
+    assert {kind for _, kind, _ in found(report)} == {"missing"}
+    assert report["different"] == 1
+
+
+def test_the_columns_and_values_are_named(ready):
+    shard = shard_with(ready, "public.orders", "id = 90")
+    ready.shard_sql(shard, "UPDATE public.orders SET amount_cents = 1, note = NULL WHERE id = 90")
+    columns = verify(ready, code=DIFFERENT)["differences"][0]["columns"]
+    assert [(column["column"], column["source"], column["target"]) for column in columns] == [
+        ("amount_cents", "90", "1"), ("note", "note 90", None)]
+    assert columns[0]["expression"] == "(amount * 100)::bigint" and columns[0]["shard"] == shard
+    text = ready.portage.command("verify", "public.orders", check=False).stdout
+    assert "different" in text and "note 90" in text
+
+
+def test_a_stopped_stream_leaves_it_undecided(ready):
+    ready.portage.stop()
+    ready.source_sql("UPDATE public.orders SET note = 'later' WHERE id = 5")
+    report = verify(ready, "public.orders", code=UNDECIDED)
+    assert report["undecided"] == 1 and "stream stands at" in report["why_undecided"]
+    ready.portage.restart()
+    verify(ready, code=EQUAL)
+
+
+def test_a_commit_that_is_in_the_log_and_not_yet_visible_is_no_difference(postgres, migration):
+    """A standby that does not answer holds a transaction between the two: the stream has it already."""
+    source = postgres(SOURCE_VERSION)
+    carried = migration(SOURCE, TARGET, MAPPING, source=source).run_until_ready()
+    source.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    source.sql("SELECT pg_reload_conf()")
+    writer = threading.Thread(target=carried.source_sql, daemon=True,
+                              args=["UPDATE public.orders SET note = 'hung' WHERE id IN (5, 6);"
+                                    "INSERT INTO public.orders VALUES (700001, 1, 1, NULL, 'hung')"])
+    writer.start()
+    hung = "SELECT id FROM public.orders WHERE note = 'hung'"
+    try:
+        wait_until(lambda: sum(len(carried.shard_sql(shard, hung)) for shard in (0, 1)) == 3, 30,
+                   "the stream to bring what hangs")
+        report = verify(carried, "--patience", "8", "public.orders", code=UNDECIDED)
+        assert report["differences"] == [] and report["undecided"] == 3
+    finally:
+        source.sql("ALTER SYSTEM RESET synchronous_standby_names")
+        source.sql("SELECT pg_reload_conf()")
+        writer.join(30)
+    verify(carried, code=EQUAL)
+    carried.portage.close()
+
+
+def test_what_cannot_be_verified_is_told(ready):
+    done = ready.portage.command("verify", "public.nothing", check=False)
+    assert done.returncode == UNDECIDED and "public.nothing" in done.stderr
+    done = ready.portage.command("verify", "--workers", "many", check=False)
+    assert done.returncode == UNDECIDED and "many" in done.stderr
