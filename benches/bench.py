@@ -1,6 +1,6 @@
 """Measures pgportage beside the tools that people use today, on the same servers and by turns. Run it
 with ./bench, which builds a release first. Peers: copy against psql | psql and pgcopydb, stream
-against a native subscription; lag and memory have none."""
+against a native subscription, verify against COPY and hashes in SQL; lag and memory have none."""
 import argparse
 import json
 import pathlib
@@ -14,8 +14,10 @@ from lag_bench import LagBench  # noqa: E402
 from memory_bench import MemoryBench  # noqa: E402
 from report import as_json, table  # noqa: E402
 from stream_bench import StreamBench  # noqa: E402
+from verify_bench import VerifyBench  # noqa: E402
 
-BENCHES = {bench.name: bench for bench in (CopyBench, StreamBench, LagBench, MemoryBench)}
+BENCHES = {bench.name: bench for bench in (CopyBench, StreamBench, LagBench, MemoryBench,
+                                        VerifyBench)}
 
 
 def parse():

@@ -88,6 +88,9 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
                 return false;
         } else if (strcmp(argument, "--strict") == 0) {
             arguments->options.strict = true;
+        } else if (strcmp(argument, "--repair") == 0) {
+            arguments->options.repair = true;
+            arguments->options.dry_run = line->dry_run;
         } else if (argument[0] == '-') {
             return usage("unknown option", argument);
         } else if (arguments->tables_count ==
@@ -188,6 +191,8 @@ static void print_report(json_t *report)
     if (json_array_size(differences) > SHOWN_DIFFERENCES)
         printf("… and %zu more; --json has all of them\n",
                json_array_size(differences) - SHOWN_DIFFERENCES);
+    if (json_object_get(report, "repaired") != NULL)
+        printf("repaired: %lld; left: %lld\n", int_of(report, "repaired"), int_of(report, "left"));
     if (int_of(report, "undecided") > 0)
         printf("undecided: %lld keys; %s\n", int_of(report, "undecided"),
                text_of(report, "why_undecided"));

@@ -25,6 +25,8 @@ static const struct command commands[] = {
      "  --rate-max RATE    read at most so many bytes a second from the source (64MiB)\n"
      "  --workers N        intervals that are compared side by side (2)\n"
      "  --patience S       seconds to follow keys that differ before giving up on them (120)\n"
+     "  --repair           bring the keys that differ to what the mapping says, and look again;\n"
+     "                     with --dry-run only names them\n"
      "  --strict           a numeric's display scale counts: 1.0 is not 1.00\n"
      "Exits with 0 when equal, 1 when different, 2 when it could not decide.\n",
      cmd_verify},

@@ -1,15 +1,10 @@
 #include "verify/judge.h"
 
-#include "pg/conn.h"
 #include "util/clock.h"
-#include "util/log.h"
+#include "verify/position.h"
 #include "verify/seen.h"
 
-enum {
-    BATCH = 64,                        /* suspects looked at together: a round must be short */
-    LANES_POLL_US = 5 * 1000,
-    STREAM_WAIT_US = 20 * 1000 * 1000, /* lanes that do not move for so long do not run */
-};
+enum { BATCH = 64 }; /* suspects looked at together: a round must be short */
 
 /* What an earlier round saw. */
 struct evidence {
@@ -37,101 +32,28 @@ void judgement_release(struct judgement *judgement)
     json_decref(judgement->differences);
 }
 
-/* ---- waiting for the stream ---- */
-
-static bool ask_source(struct session *session, const char *sql, uint64_t *number, lsn_t *lsn,
-                       struct error *err)
-{
-    PGresult *result = conn_query_row(session->source, sql, 0, NULL, err);
-    if (result == NULL)
-        return false;
-    bool ok = true;
-    if (lsn != NULL)
-        ok = result_lsn(result, 0, 0, lsn, err);
-    else
-        *number = (uint64_t)result_int(result, 0, 0);
-    PQclear(result);
-    return ok;
-}
-
-static bool read_progress(PGconn *shard, lsn_t *progress, struct error *err)
-{
-    PGresult *result = conn_query_row(
-        shard, "SELECT COALESCE(pg_catalog.min(progress), '0/0') FROM portage.lane", 0, NULL, err);
-    bool ok = result != NULL && result_lsn(result, 0, 0, progress, err);
-    PQclear(result);
-    return ok;
-}
-
-static void stream_stands(struct judgement *judgement, unsigned shard, lsn_t progress,
-                          lsn_t position)
-{
-    snprintf(judgement->why_undecided, sizeof judgement->why_undecided,
-             "the stream stands at " LSN_FORMAT " on shard %u, before " LSN_FORMAT
-             ": is \"pgportage run\" running?",
-             LSN_ARGS(progress), shard, LSN_ARGS(position));
-}
-
-/* Waits until all lanes of a shard have passed the position. *passed is false when they stand. */
-static bool wait_for_shard(struct session *session, unsigned shard, lsn_t position, bool *passed,
-                           struct judgement *judgement, struct error *err)
-{
-    int64_t moved_us = clock_monotonic_us();
-    lsn_t progress = 0, last = 0;
-    for (;;) {
-        if (!read_progress(session->shards[shard], &progress, err))
-            return error_context(err, "reading the progress of shard %u", shard);
-        *passed = progress >= position;
-        if (*passed)
-            return true;
-        if (progress != last)
-            moved_us = clock_monotonic_us();
-        last = progress;
-        if (clock_monotonic_us() - moved_us > STREAM_WAIT_US) {
-            stream_stands(judgement, shard, progress, position);
-            return true;
-        }
-        if (stop_wait(session->stop, LANES_POLL_US))
-            return stop_error(err);
-    }
-}
-
-static bool wait_for_lanes(struct session *session, lsn_t position, bool *passed,
-                           struct judgement *judgement, struct error *err)
-{
-    *passed = true;
-    for (unsigned s = 0; *passed && s < session->shards_count; s++) {
-        if (!wait_for_shard(session, s, position, passed, judgement, err))
-            return false;
-    }
-    return true;
-}
-
 /* ---- a round ---- */
 
 static bool look(struct session *session, struct round *round, bool *passed,
                  struct judgement *judgement, struct error *err)
 {
     lsn_t position;
-    if (!ask_source(session,
-                    "SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot())",
-                    &round->oldest, NULL, err))
+    if (!position_oldest(session, &round->oldest, err))
         return false;
     for (unsigned i = 0; i < round->count; i++) {
         if (!seen_source(session, round->suspects[i], &round->arena, &round->before[i], err))
             return false;
     }
-    if (!ask_source(session, "SELECT pg_catalog.pg_current_wal_insert_lsn()", NULL, &position,
-                    err) ||
-        !wait_for_lanes(session, position, passed, judgement, err))
+    if (!position_now(session, &position, err) ||
+        !position_wait(session, position, passed, judgement->why_undecided,
+                       sizeof judgement->why_undecided, err))
         return false;
     for (unsigned i = 0; *passed && i < round->count; i++) {
         if (!seen_target(session, round->suspects[i], &round->arena, &round->target[i], err) ||
             !seen_source(session, round->suspects[i], &round->arena, &round->after[i], err))
             return false;
     }
-    /* A new id, not a snapshot's xmax: above that, transactions run too. */
-    return ask_source(session, "SELECT pg_catalog.txid_current()", &round->newest, NULL, err);
+    return position_newest(session, &round->newest, err);
 }
 
 enum verdict { JUDGED_EQUAL, JUDGED_DIFFERENT, JUDGED_OPEN };
@@ -266,12 +188,11 @@ static bool judge_batch(struct session *session, struct round *round, struct sus
         if (verdict == JUDGED_DIFFERENT) {
             judgement->different++;
             report(session, suspect->mapping, &round->after[i], &round->target[i], judgement);
+            suspect->next = judgement->guilty;
+            judgement->guilty = suspect;
         }
-        if (verdict != JUDGED_OPEN)
-            continue;
-        suspect->next = NULL; /* again, behind the others */
-        *suspects->last = suspect;
-        suspects->last = &suspect->next;
+        if (verdict == JUDGED_OPEN)
+            suspects_return(suspects, suspect); /* again, behind the others */
     }
     return true;
 }

@@ -7,6 +7,7 @@
 #include "util/log.h"
 #include "verify/compare.h"
 #include "verify/judge.h"
+#include "verify/repair.h"
 
 enum {
     INTERVAL_US = 500 * 1000, /* aimed at */
@@ -283,10 +284,32 @@ static void report(const struct pass *pass, const struct judgement *judgement, i
     CHECK(verification->report != NULL);
 }
 
+/* What was wrong is brought right and looked at again; the report keeps what was found first. */
+static bool repair_and_judge(struct pass *pass, struct session *session,
+                             struct judgement *first, struct verification *verification,
+                             struct error *err)
+{
+    struct judgement again;
+    uint64_t repaired;
+    judgement_init(&again);
+    bool ok = repair(session, first, &pass->suspects, &repaired, err) &&
+              judge(session, &pass->suspects, &again, err);
+    if (ok) {
+        json_object_set_new(verification->report, "repaired", json_integer((json_int_t)repaired));
+        json_object_set_new(verification->report, "left",
+                            json_integer((json_int_t)(again.different + again.undecided)));
+        if (again.different + again.undecided == 0 && first->undecided == 0)
+            verification->outcome = OUTCOME_EQUAL;
+    }
+    judgement_release(&again);
+    return ok;
+}
+
 static bool run_pass(struct pass *pass, struct verification *verification, struct error *err)
 {
     struct session session = session_of(pass);
     struct judgement judgement;
+    session.writes = pass->options->repair;
     int64_t begun_us = clock_monotonic_us();
     if (!session_open(&session, err))
         return false;
@@ -295,6 +318,8 @@ static bool run_pass(struct pass *pass, struct verification *verification, struc
               judge(&session, &pass->suspects, &judgement, err);
     if (ok)
         report(pass, &judgement, clock_monotonic_us() - begun_us, verification);
+    if (ok && pass->options->repair && !pass->options->dry_run && judgement.different > 0)
+        ok = repair_and_judge(pass, &session, &judgement, verification, err);
     judgement_release(&judgement);
     session_close(&session);
     return ok;

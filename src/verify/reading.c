@@ -109,18 +109,26 @@ const char *reading_place_table(const struct mapping *mapping, struct arena *are
     return text;
 }
 
-static void put_placed(struct buffer *sql, const struct mapping *mapping, unsigned shard,
-                       unsigned shards)
+static void put_place(struct buffer *sql, const struct mapping *mapping, unsigned shard,
+                      unsigned shards, const char *value)
 {
-    if (!reading_is_placed(mapping, shards)) {
-        buffer_puts(sql, "true");
-        return;
-    }
     buffer_puts(sql, "pg_catalog.satisfies_hash_partition('");
     put_place_table(sql, mapping);
     buffer_printf(sql, "'::pg_catalog.regclass, %u, %u, ", shards, shard);
-    quote_ident(sql, mapping->items[mapping->shard_item].target->name);
+    if (value != NULL)
+        buffer_puts(sql, value);
+    else
+        quote_ident(sql, mapping->items[mapping->shard_item].target->name);
     buffer_printf(sql, "::%s)", mapping->items[mapping->shard_item].target->base_type);
+}
+
+static void put_placed(struct buffer *sql, const struct mapping *mapping, unsigned shard,
+                       unsigned shards)
+{
+    if (reading_is_placed(mapping, shards))
+        put_place(sql, mapping, shard, shards, NULL);
+    else
+        buffer_puts(sql, "true");
 }
 
 static void put_source_table(struct buffer *sql, const struct mapping *mapping)
@@ -131,11 +139,9 @@ static void put_source_table(struct buffer *sql, const struct mapping *mapping)
 }
 
 /* Which rows of the target are this mapping's: those with a merge's constants. */
-static const char *put_target_table(struct buffer *sql, const struct mapping *mapping)
+static const char *put_target_where(struct buffer *sql, const struct mapping *mapping)
 {
     const char *word = " WHERE ";
-    buffer_puts(sql, " FROM ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
     for (unsigned i = 0; mapping->merged && i < mapping->items_count; i++) {
         if (mapping->items[i].select->kind != SELECT_CONSTANT)
             continue;
@@ -145,6 +151,13 @@ static const char *put_target_table(struct buffer *sql, const struct mapping *ma
         word = " AND ";
     }
     return word;
+}
+
+static const char *put_target_table(struct buffer *sql, const struct mapping *mapping)
+{
+    buffer_puts(sql, " FROM ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+    return put_target_where(sql, mapping);
 }
 
 static const char *put_source_where(struct buffer *sql, const struct mapping *mapping)
@@ -321,5 +334,23 @@ const char *reading_target_row(const struct mapping *mapping, unsigned shard, un
     buffer_puts(&sql, ", ");
     put_target_items(&sql, mapping, true);
     put_key_match(&sql, mapping, put_target_table(&sql, mapping), true);
+    return finish(&sql, arena);
+}
+
+const char *reading_target_match(const struct mapping *mapping, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    put_key_match(&sql, mapping, put_target_where(&sql, mapping), true);
+    return finish(&sql, arena);
+}
+
+const char *reading_place(const struct mapping *mapping, unsigned shard, unsigned shards,
+                          struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT ");
+    put_place(&sql, mapping, shard, shards, "$1");
     return finish(&sql, arena);
 }

@@ -51,4 +51,11 @@ const char *reading_source_row(const struct mapping *mapping, struct arena *aren
 const char *reading_target_row(const struct mapping *mapping, unsigned shard, unsigned shards,
                                struct arena *arena);
 
+/* FROM-less WHERE of a shard's rows of a key: " WHERE … = $1 AND …", for what repair deletes. */
+const char *reading_target_match(const struct mapping *mapping, struct arena *arena);
+
+/* Whether a row whose shard key is $1 belongs on the shard. */
+const char *reading_place(const struct mapping *mapping, unsigned shard, unsigned shards,
+                          struct arena *arena);
+
 #endif

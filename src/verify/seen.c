@@ -46,7 +46,7 @@ static PGresult *ask(PGconn *conn, const char *sql, const struct key_params *par
 {
     PGresult *result = PQexecParams(conn, sql, params->count, params->types, params->values,
                                     params->lengths, params->formats, 0);
-    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+    if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
         return result;
     conn_result_error(conn, result, err);
     PQclear(result);
@@ -110,6 +110,16 @@ bool seen_target(struct session *session, const struct suspect *suspect, struct 
         PQclear(result);
     }
     return true;
+}
+
+bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
+                  struct arena *arena, struct error *err)
+{
+    struct key_params params;
+    key_params(suspect, arena, &params);
+    PGresult *result = ask(shard, sql, &params, err);
+    PQclear(result);
+    return result != NULL;
 }
 
 /* 1.50 and 1.5 are the same number. */

@@ -26,6 +26,10 @@ bool seen_source(struct session *session, const struct suspect *suspect, struct 
 bool seen_target(struct session *session, const struct suspect *suspect, struct arena *arena,
                  struct seen *seen, struct error *err) MUST_CHECK;
 
+/* Executes a statement by key on a shard (repair). */
+bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
+                  struct arena *arena, struct error *err) MUST_CHECK;
+
 /* Whether the target's rows are what the source's row makes. */
 bool seen_equal(const struct session *session, const struct mapping *mapping,
                 const struct seen *source, const struct seen *target);

@@ -9,9 +9,10 @@ bool session_open(struct session *session, struct error *err)
     session->shards_count = config->shards_count;
     session->shards = check_calloc(config->shards_count, sizeof *session->shards);
     session->source = conn_open(config->source.text, CONN_SESSION, "verify", err);
+    enum conn_kind kind = session->writes ? CONN_APPLY : CONN_SESSION;
     bool ok = session->source != NULL;
     for (unsigned s = 0; ok && s < config->shards_count; s++) {
-        session->shards[s] = conn_open(config->shards[s].text, CONN_SESSION, "verify", err);
+        session->shards[s] = conn_open(config->shards[s].text, kind, "verify", err);
         ok = session->shards[s] != NULL || error_context(err, "shard %u", s);
     }
     if (!ok)

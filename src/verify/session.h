@@ -15,11 +15,13 @@ struct verify_options {
     bool strict;        /* a numeric's display scale counts too */
     int64_t rate_max;   /* bytes/s read from the source; 0 is no limit */
     int workers;
+    bool repair, dry_run;
     int64_t patience_us; /* how long keys that differ are followed before it is undecided */
 };
 
 struct session {
     const struct config *config;
+    bool writes; /* repairs */
     const struct verify_options *options;
     struct stop *stop;
     struct throttle *throttle;

@@ -70,3 +70,10 @@ void suspects_add(struct suspects *suspects, const struct mapping *mapping, cons
     add(suspects, mapping, key, key_length);
     pthread_mutex_unlock(&suspects->lock);
 }
+
+void suspects_return(struct suspects *suspects, struct suspect *suspect)
+{
+    suspect->next = NULL;
+    *suspects->last = suspect;
+    suspects->last = &suspect->next;
+}

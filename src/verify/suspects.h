@@ -33,4 +33,7 @@ void suspects_release(struct suspects *suspects);
 void suspects_add(struct suspects *suspects, const struct mapping *mapping, const char *key,
                   size_t key_length);
 
+/* Puts one that was taken out of the list at its end again. Not while others add. */
+void suspects_return(struct suspects *suspects, struct suspect *suspect);
+
 #endif

@@ -164,8 +164,12 @@ class Migration:
                        folder=self.folder)
 
     def assert_equal(self):
+        """By a comparison that knows nothing of the program, and by the program's own, which must
+        say the same."""
         comparison = self.compare()
         assert comparison.differences == 0, str(comparison)
+        verify = self.portage.command("--json", "verify", check=False)
+        assert verify.returncode == 0, f"{verify.stdout}{verify.stderr}"
         return comparison
 
     def finish_load_and_compare(self, load=None, timeout=CATCHUP_TIMEOUT):

@@ -1,6 +1,7 @@
 """`pgportage verify` on a live system: nothing is reported that is only on its way, and everything that
 is wrong is, by name."""
 import json
+import random
 import threading
 
 import pytest
@@ -201,3 +202,66 @@ def test_what_cannot_be_verified_is_told(ready):
     assert done.returncode == UNDECIDED and "public.nothing" in done.stderr
     done = ready.portage.command("verify", "--workers", "many", check=False)
     assert done.returncode == UNDECIDED and "many" in done.stderr
+
+
+def test_repair_under_load(ready):
+    shard = shard_with(ready, "public.orders", "id = 77")
+    ready.shard_sql(shard, "UPDATE public.orders SET note = 'x' WHERE id = 77")
+    shard = shard_with(ready, "public.orders", "id = 80")
+    row = ready.shard_sql(shard, "DELETE FROM public.orders WHERE id = 80 RETURNING user_id,"
+                                 " amount_cents, doc::text, note, created_at")[0]
+    ready.shard_sql(1 - shard, "INSERT INTO public.orders VALUES (80, %s, %s, %s, %s, %s)", row)
+    ready.shard_sql(0, "INSERT INTO public.orders VALUES (900001, 1, 1, NULL, 'x', '2026-01-01')")
+    ready.shard_sql(1, "DELETE FROM public.rates WHERE code = 'R9'")
+    with writers_on(ready) as writers:
+        writers.wait_for_transactions(20)
+        dry = ready.portage.command("--json", "--dry-run", "verify", "--repair", check=False)
+        assert dry.returncode == DIFFERENT and len(json.loads(dry.stdout)["differences"]) == 4
+        report = verify(ready, "--repair", code=EQUAL)
+        assert report["repaired"] == 4 and report["left"] == 0
+        writers.wait_for_transactions(50)
+        ready.finish_load_and_compare(writers)
+
+
+@pytest.mark.full
+def test_a_hundred_passes_under_load_see_no_difference(ready):
+    with writers_on(ready, rate=1000) as writers:
+        for _ in range(100):
+            assert verify(ready, "--workers", "2", code=EQUAL)["differences"] == []
+        ready.finish_load_and_compare(writers)
+
+
+def corrupt(ready, dice):
+    """One random corruption of a row that rests. Gives (table, kind, key)."""
+    key = dice.randint(1, 99)
+    shard = shard_with(ready, "public.orders", f"id = {key}")
+    kind = dice.choice(["different", "missing", "extra", "doubled", "wrong shard"])
+    values = "user_id, amount_cents, doc, note, created_at"
+    if kind == "different":
+        ready.shard_sql(shard, "UPDATE public.orders SET amount_cents = amount_cents + 1"
+                               f" WHERE id = {key}")
+    elif kind == "missing":
+        ready.shard_sql(shard, f"DELETE FROM public.orders WHERE id = {key}")
+    elif kind == "extra":
+        key = dice.randint(10 ** 6, 2 * 10 ** 6)
+        ready.shard_sql(shard, f"INSERT INTO public.orders SELECT {key}, {values} FROM public.orders"
+                               " WHERE id < 100 LIMIT 1")
+    elif kind == "doubled":
+        ready.shard_sql(shard, f"INSERT INTO public.orders SELECT id, user_id, amount_cents, doc, note,"
+                               f" created_at + interval '1 day' FROM public.orders WHERE id = {key}")
+    else:
+        row = ready.shard_sql(shard, f"DELETE FROM public.orders WHERE id = {key} RETURNING id,"
+                                     " user_id, amount_cents, doc::text, note, created_at")[0]
+        ready.shard_sql(1 - shard, "INSERT INTO public.orders VALUES (%s, %s, %s, %s, %s, %s)", row)
+    return "public.orders", kind, (str(key),)
+
+
+@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.full)])
+def test_random_corruptions_are_found_named_and_repaired(ready, count):
+    dice = random.Random(count)
+    with writers_on(ready, rate=300) as writers:
+        for _ in range(count):
+            done = corrupt(ready, dice)
+            report = verify(ready, "--repair", code=EQUAL)
+            assert found(report) == {done} and report["repaired"] == 1, done
+        ready.finish_load_and_compare(writers)
