@@ -67,13 +67,17 @@ static bool take_option(const char *name, const char *value, struct verify_optio
     }
     if (!read_number(value, 1, 1000000, &number))
         return false;
-    options->patience_us = number * 1000000;
+    if (strcmp(name, "--sample") == 0)
+        options->sample = number;
+    else
+        options->patience_us = number * 1000000;
     return true;
 }
 
 static bool take_arguments(const struct command_line *line, struct arguments *arguments)
 {
-    static const char *const with_value[] = {"--digest", "--rate-max", "--workers", "--patience"};
+    static const char *const with_value[] = {"--digest", "--rate-max", "--workers",
+                                             "--patience", "--sample"};
     *arguments = (struct arguments){
         .options = {.workers = 2, .patience_us = INT64_C(120) * 1000 * 1000}};
     for (int i = 1; i < line->argc; i++) {
@@ -88,6 +92,8 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
                 return false;
         } else if (strcmp(argument, "--strict") == 0) {
             arguments->options.strict = true;
+        } else if (strcmp(argument, "--counts") == 0) {
+            arguments->options.counts = true;
         } else if (strcmp(argument, "--repair") == 0) {
             arguments->options.repair = true;
             arguments->options.dry_run = line->dry_run;

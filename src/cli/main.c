@@ -27,6 +27,8 @@ static const struct command commands[] = {
      "  --patience S       seconds to follow keys that differ before giving up on them (120)\n"
      "  --repair           bring the keys that differ to what the mapping says, and look again;\n"
      "                     with --dry-run only names them\n"
+     "  --sample N         only N random rows of each table, on both sides: an answer in seconds\n"
+     "  --counts           only counts the rows, at the source and on each shard\n"
      "  --strict           a numeric's display scale counts: 1.0 is not 1.00\n"
      "Exits with 0 when equal, 1 when different, 2 when it could not decide.\n",
      cmd_verify},

@@ -153,14 +153,23 @@ static const char *put_target_where(struct buffer *sql, const struct mapping *ma
     return word;
 }
 
-static const char *put_target_table(struct buffer *sql, const struct mapping *mapping)
+static void put_sample(struct buffer *sql, double percent)
+{
+    if (percent < 100)
+        buffer_printf(sql, " TABLESAMPLE SYSTEM (%.9f)", percent);
+}
+
+static const char *put_target_table(struct buffer *sql, const struct mapping *mapping,
+                                    double percent)
 {
     buffer_puts(sql, " FROM ");
     quote_name(sql, mapping->target->schema, mapping->target->name);
+    put_sample(sql, percent);
     return put_target_where(sql, mapping);
 }
 
-static const char *put_source_where(struct buffer *sql, const struct mapping *mapping)
+/* The mapping's `where`; gives what a further condition begins with. */
+static const char *put_source_filter(struct buffer *sql, const struct mapping *mapping)
 {
     if (mapping->where == NULL)
         return " WHERE ";
@@ -221,7 +230,7 @@ const char *reading_source(const struct mapping *mapping, struct bounds bounds,
     buffer_puts(&sql, "SELECT ");
     put_source_items(&sql, mapping, false);
     put_source_table(&sql, mapping);
-    put_bounds(&sql, mapping, bounds, put_source_where(&sql, mapping), false);
+    put_bounds(&sql, mapping, bounds, put_source_filter(&sql, mapping), false);
     return finish(&sql, arena);
 }
 
@@ -234,7 +243,49 @@ const char *reading_target(const struct mapping *mapping, struct bounds bounds, 
     put_placed(&sql, mapping, shard, shards);
     buffer_puts(&sql, " AS portage_placed, ");
     put_target_items(&sql, mapping, false);
-    put_bounds(&sql, mapping, bounds, put_target_table(&sql, mapping), true);
+    put_bounds(&sql, mapping, bounds, put_target_table(&sql, mapping, 100), true);
+    return finish(&sql, arena);
+}
+
+const char *reading_source_sample(const struct mapping *mapping, double percent, int64_t rows,
+                                  struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT ");
+    put_source_items(&sql, mapping, false);
+    put_source_table(&sql, mapping);
+    put_sample(&sql, percent);
+    put_source_filter(&sql, mapping);
+    buffer_printf(&sql, " ORDER BY pg_catalog.random() LIMIT %lld", (long long)rows);
+    return finish(&sql, arena);
+}
+
+const char *reading_target_sample(const struct mapping *mapping, double percent, int64_t rows,
+                                  unsigned shard, unsigned shards, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT ");
+    put_placed(&sql, mapping, shard, shards);
+    buffer_puts(&sql, " AS portage_placed, ");
+    put_target_items(&sql, mapping, false);
+    put_target_table(&sql, mapping, percent);
+    buffer_printf(&sql, " ORDER BY pg_catalog.random() LIMIT %lld", (long long)rows);
+    return finish(&sql, arena);
+}
+
+const char *reading_count(const struct mapping *mapping, bool target, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT pg_catalog.count(*)");
+    if (target) {
+        put_target_table(&sql, mapping, 100);
+    } else {
+        put_source_table(&sql, mapping);
+        put_source_filter(&sql, mapping);
+    }
     return finish(&sql, arena);
 }
 
@@ -320,7 +371,7 @@ const char *reading_source_row(const struct mapping *mapping, struct arena *aren
                       " xmax::text <> '0', ");
     put_source_items(&sql, mapping, true);
     put_source_table(&sql, mapping);
-    put_key_match(&sql, mapping, put_source_where(&sql, mapping), false);
+    put_key_match(&sql, mapping, put_source_filter(&sql, mapping), false);
     return finish(&sql, arena);
 }
 
@@ -333,7 +384,7 @@ const char *reading_target_row(const struct mapping *mapping, unsigned shard, un
     put_placed(&sql, mapping, shard, shards);
     buffer_puts(&sql, ", ");
     put_target_items(&sql, mapping, true);
-    put_key_match(&sql, mapping, put_target_table(&sql, mapping), true);
+    put_key_match(&sql, mapping, put_target_table(&sql, mapping, 100), true);
     return finish(&sql, arena);
 }
 

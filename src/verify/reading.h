@@ -36,6 +36,15 @@ const char *reading_source(const struct mapping *mapping, struct bounds bounds,
 const char *reading_target(const struct mapping *mapping, struct bounds bounds, unsigned shard,
                            unsigned shards, struct arena *arena);
 
+/* The same of at most `rows` random rows out of about `percent` of the pages. */
+const char *reading_source_sample(const struct mapping *mapping, double percent, int64_t rows,
+                                  struct arena *arena);
+const char *reading_target_sample(const struct mapping *mapping, double percent, int64_t rows,
+                                  unsigned shard, unsigned shards, struct arena *arena);
+
+/* SELECT count of the mapping's rows. */
+const char *reading_count(const struct mapping *mapping, bool target, struct arena *arena);
+
 /* SELECT count, sum of the hashes of such a SELECT's rows, in the server. */
 const char *reading_digest(const struct mapping *mapping, const char *select, bool target,
                            struct arena *arena);

@@ -265,3 +265,16 @@ def test_random_corruptions_are_found_named_and_repaired(ready, count):
             report = verify(ready, "--repair", code=EQUAL)
             assert found(report) == {done} and report["repaired"] == 1, done
         ready.finish_load_and_compare(writers)
+
+
+def test_a_sample_and_counts(ready):
+    report = verify(ready, "--sample", "20", code=EQUAL)
+    rows = {table["name"]: (table["source_rows"], table["target_rows"]) for table in report["tables"]}
+    assert rows["public.orders"] == (20, 40) and rows["public.events"] == (10, 20)
+    report = verify(ready, "--counts", code=EQUAL)
+    counts = {table["name"]: table["shard_rows"] for table in report["tables"]}
+    assert sum(counts["public.orders"]) == 20000 and counts["public.rates"] == [300, 300]
+    ready.shard_sql(1, "DELETE FROM public.rates")
+    assert verify(ready, "--counts", "public.rates", code=UNDECIDED)["differences"] == []
+    report = verify(ready, "--sample", "20", "public.rates", code=DIFFERENT)
+    assert {kind for _, kind, _ in found(report)} == {"missing"}

@@ -1,0 +1,86 @@
+#include "verify/sample.h"
+
+#include "pg/conn.h"
+
+enum {
+    PAGES_FACTOR = 3,     /* rows of so many times the pages, of which some are drawn */
+    UNKEYED_ROWS_MAX = 10 /* each costs a scan of the table */
+};
+
+/* Percent of the pages that give about `rows` rows. */
+static double percent_of(const struct relation *relation, int64_t rows)
+{
+    if (relation->rows_estimate <= rows * PAGES_FACTOR)
+        return 100;
+    return 100.0 * (double)(rows * PAGES_FACTOR) / (double)relation->rows_estimate;
+}
+
+/* Every row that is read becomes a suspect. Gives how many. */
+static bool suspect_all(struct session *session, PGconn *conn, const struct mapping *mapping,
+                        const char *select, bool target, struct suspects *suspects,
+                        uint64_t *count, struct error *err)
+{
+    struct rows rows;
+    struct buffer key;
+    enum rows_result result = ROWS_ERROR;
+    buffer_init(&key, 1 << 26);
+    if (rows_begin(&rows, conn, mapping, select, target, session->options->strict, err)) {
+        while ((result = rows_next(&rows, err)) == ROWS_ROW) {
+            rows_key(&rows, &key);
+            suspects_add(suspects, mapping, buffer_text(&key), key.length);
+            ++*count;
+        }
+    }
+    rows_end(&rows);
+    buffer_release(&key);
+    return result == ROWS_END;
+}
+
+bool sample_table(struct session *session, const struct mapping *mapping, int64_t rows,
+                  struct suspects *suspects, struct compared *compared, struct error *err)
+{
+    struct arena arena;
+    arena_init(&arena, 64 * 1024);
+    if (!mapping->has_key && rows > UNKEYED_ROWS_MAX)
+        rows = UNKEYED_ROWS_MAX;
+    bool ok = suspect_all(
+        session, session->source, mapping,
+        reading_source_sample(mapping, percent_of(mapping->source, rows), rows, &arena), false,
+        suspects, &compared->source_rows, err);
+    for (unsigned s = 0; ok && s < session->shards_count; s++)
+        ok = suspect_all(session, session->shards[s], mapping,
+                         reading_target_sample(mapping, percent_of(mapping->source, rows), rows, s,
+                                               session->shards_count, &arena),
+                         true, suspects, &compared->target_rows, err) ||
+             error_context(err, "shard %u", s);
+    arena_release(&arena);
+    return ok || error_context(err, "sampling %s", mapping->name);
+}
+
+static bool count_rows(PGconn *conn, const char *sql, uint64_t *count, struct error *err)
+{
+    PGresult *result = conn_query_row(conn, sql, 0, NULL, err);
+    if (result == NULL)
+        return false;
+    *count = (uint64_t)result_int(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+bool count_table(struct session *session, const struct mapping *mapping,
+                 struct compared *compared, json_t *shards, struct error *err)
+{
+    struct arena arena;
+    arena_init(&arena, 4096);
+    bool ok = count_rows(session->source, reading_count(mapping, false, &arena),
+                         &compared->source_rows, err);
+    for (unsigned s = 0; ok && s < session->shards_count; s++) {
+        uint64_t count = 0;
+        ok = count_rows(session->shards[s], reading_count(mapping, true, &arena), &count, err) ||
+             error_context(err, "shard %u", s);
+        compared->target_rows += count;
+        json_array_append_new(shards, json_integer((json_int_t)count));
+    }
+    arena_release(&arena);
+    return ok || error_context(err, "counting %s", mapping->name);
+}
