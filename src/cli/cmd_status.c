@@ -64,6 +64,10 @@ static void print_status(json_t *status)
         printf("WAL retained  %lld MiB\n", int_of(status, "wal_retained_bytes") >> 20);
         printf("dead letters  %lld\n", int_of(status, "dead_letters"));
     }
+    json_t *verify = json_object_get(status, "verify");
+    if (verify != NULL)
+        printf("verified      %s, %lld keys differ, at %s\n", text_of(verify, "outcome"),
+               int_of(verify, "different"), text_of(verify, "at"));
     printf("next          %s\n", text_of(status, "next"));
     print_tables(json_object_get(status, "tables"));
     print_lanes(json_object_get(status, "lanes"));

@@ -3,9 +3,8 @@
 #include "cli/command.h"
 #include "cli/signals.h"
 #include "mapping/names.h"
-#include "run/migration.h"
+#include "run/proof.h"
 #include "util/log.h"
-#include "verify/pass.h"
 
 enum {
     EXIT_UNDECIDED = 2, /* what wrong usage is too: nothing has been decided */

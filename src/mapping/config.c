@@ -20,7 +20,7 @@ struct reader {
 
 /* ---- settings that are single values ---- */
 
-enum setting_kind { SETTING_INT, SETTING_INT64, SETTING_BYTES, SETTING_NAME };
+enum setting_kind { SETTING_INT, SETTING_BYTES, SETTING_SECONDS, SETTING_NAME };
 
 struct setting {
     const char *name;
@@ -45,6 +45,8 @@ static const struct setting settings[] = {
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
+    {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
+    {"verify.rate_max", SETTING_BYTES, AT(verify_rate_max), 0, INT64_MAX, MIB(16), NULL},
     {"slot", SETTING_NAME, AT(slot), 0, 0, 0, "pgportage"},
     {"publication", SETTING_NAME, AT(publication), 0, 0, 0, "pgportage"},
 };
@@ -163,25 +165,32 @@ static bool read_text(const struct reader *reader, struct fy_node *node, const c
 
 /* ---- numbers and sizes ---- */
 
-static bool parse_unit(const char *text, int64_t *factor)
+/* What may stand behind a number; nothing behind a plain one. */
+static bool parse_unit(const char *text, enum setting_kind kind, int64_t *factor)
 {
     static const struct {
+        enum setting_kind kind;
         const char *name;
         int64_t factor;
     } units[] = {
-        {"", 1},          {"B", 1},          {"kB", 1000},       {"KiB", KIB(1)},
-        {"MB", 1000000},  {"MiB", MIB(1)},   {"GB", 1000000000}, {"GiB", GIB(1)},
+        {SETTING_BYTES, "B", 1},          {SETTING_BYTES, "kB", 1000},
+        {SETTING_BYTES, "KiB", KIB(1)},   {SETTING_BYTES, "MB", 1000000},
+        {SETTING_BYTES, "MiB", MIB(1)},   {SETTING_BYTES, "GB", 1000000000},
+        {SETTING_BYTES, "GiB", GIB(1)},   {SETTING_SECONDS, "s", 1},
+        {SETTING_SECONDS, "min", 60},     {SETTING_SECONDS, "h", 3600},
+        {SETTING_SECONDS, "d", 86400},
     };
+    *factor = 1;
     for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
-        if (strcmp(text, units[u].name) == 0) {
+        if (units[u].kind == kind && strcmp(text, units[u].name) == 0) {
             *factor = units[u].factor;
             return true;
         }
     }
-    return false;
+    return text[0] == '\0';
 }
 
-static bool parse_number(const char *text, bool is_size, int64_t *value)
+static bool parse_number(const char *text, enum setting_kind kind, int64_t *value)
 {
     char *end;
     int64_t factor;
@@ -191,9 +200,8 @@ static bool parse_number(const char *text, bool is_size, int64_t *value)
         return false;
     while (*end == ' ' || *end == '\n')
         end++;
-    if (!parse_unit(end, &factor) || (!is_size && *end != '\0'))
-        return false;
-    return !__builtin_mul_overflow((int64_t)number, factor, value);
+    return parse_unit(end, kind, &factor) &&
+           !__builtin_mul_overflow((int64_t)number, factor, value);
 }
 
 /* What a slot may be called is what the server allows. */
@@ -202,6 +210,15 @@ static bool is_slot_name(const char *text)
     size_t length = strlen(text);
     return length > 0 && length < 64 &&
            strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_") == length;
+}
+
+static const char *number_hint(enum setting_kind kind)
+{
+    if (kind == SETTING_BYTES)
+        return "Write a number, with kB, MB, GB, KiB, MiB or GiB behind it if you like.";
+    if (kind == SETTING_SECONDS)
+        return "Write a number of seconds, or with s, min, h or d behind it.";
+    return NULL;
 }
 
 static bool read_setting(const struct reader *reader, struct fy_node *node,
@@ -218,11 +235,8 @@ static bool read_setting(const struct reader *reader, struct fy_node *node,
                refuse(reader, node, "Use lower-case letters, digits and _, at most 63 of them.",
                       "\"%s\" cannot be %s", setting->name, text.text);
     }
-    if (!parse_number(text.text, setting->kind == SETTING_BYTES, &value))
-        return refuse(reader, node,
-                      setting->kind == SETTING_BYTES ? "Write a number, with kB, MB, GB, KiB, MiB"
-                                                       " or GiB behind it if you like."
-                                                     : NULL,
+    if (!parse_number(text.text, setting->kind, &value))
+        return refuse(reader, node, number_hint(setting->kind),
                       "\"%s\" must be a number, not \"%s\"", setting->name, text.text);
     if (value < setting->least || value > setting->most)
         return refuse(reader, node, NULL, "\"%s\" must be between %lld and %lld, not %lld",
@@ -481,6 +495,26 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
                   config->shards_count);
 }
 
+/* verify: {every: 1h, rate_max: 16MiB}; its keys are settings under its name. */
+static bool read_verify(const struct reader *reader, struct fy_node *node)
+{
+    static const char shape[] = "verify: {every: 1h, rate_max: 16MiB}";
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (!fy_node_is_mapping(node))
+        return refuse(reader, node, shape, "\"verify\" must be a mapping");
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        struct fy_node *key = fy_node_pair_key(pair);
+        const struct setting *setting =
+            find_setting(arena_printf(reader->arena, "verify.%s", key_name(key)));
+        if (setting == NULL)
+            return refuse_key(reader, key, "in verify", shape);
+        if (!read_setting(reader, fy_node_pair_value(pair), setting))
+            return false;
+    }
+    return true;
+}
+
 static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
 {
     struct config *config = reader->config;
@@ -494,12 +528,14 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_texts(reader, value, name, &config->shard_by, &config->shard_by_count);
     if (strcmp(name, "tables") == 0)
         return read_tables(reader, value);
-    if (setting != NULL)
+    if (strcmp(name, "verify") == 0)
+        return read_verify(reader, value);
+    if (setting != NULL && strchr(name, '.') == NULL)
         return read_setting(reader, value, setting);
     return refuse_key(reader, key, "at the top level",
                       "Known are: source, target, shard_by, tables, copy_workers, lanes,"
                       " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max,"
-                      " chunk_ms, slot, publication.");
+                      " chunk_ms, verify, slot, publication.");
 }
 
 static bool read_root(const struct reader *reader, struct fy_node *root)

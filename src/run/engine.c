@@ -7,6 +7,7 @@
 #include "pg/conn.h"
 #include "run/deferred.h"
 #include "run/prepare.h"
+#include "run/proof.h"
 #include "run/watch.h"
 #include "stream/receiver.h"
 #include "util/clock.h"
@@ -44,6 +45,7 @@ struct engine {
     bool copier_runs;
     struct builder *builders; /* one a shard */
     bool builders_run;
+    struct proof *proof; /* verify, when it is ready and asked for */
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
     struct watch watch;
@@ -203,6 +205,7 @@ static void end_threads(struct engine *engine)
     stop_request(&engine->stop);
     end_copier(engine);
     end_builders(engine);
+    proof_end(engine->proof);
     pthread_join(engine->receiver_thread, NULL);
     for (unsigned l = 0; l < engine->stream.lanes_count; l++)
         pthread_join(engine->lane_threads[l], NULL);
@@ -285,7 +288,11 @@ static bool supervise_indexing(struct engine *engine, struct error *err)
         return true;
     end_builders(engine);
     engine->stage = STAGE_READY;
-    return phase_set(engine->migration->shards[0], engine->epoch, "ready", err);
+    if (!phase_set(engine->migration->shards[0], engine->epoch, "ready", err))
+        return false;
+    if (engine->migration->config->verify_every_s > 0)
+        engine->proof = proof_start(engine->migration, &engine->stop);
+    return true;
 }
 
 /* A session that is gone took the lock with it. */

@@ -194,6 +194,19 @@ static void set_lag(struct reading *reading)
     json_object_set_new(reading->status, "behind_bytes", json_integer(behind));
 }
 
+/* The last pass of verify over everything, when there was one. */
+static bool read_verify(struct reading *reading)
+{
+    char *value;
+    if (!setting_get(reading->shards[0], "verify", &value, reading->err))
+        return false;
+    json_t *verify = value != NULL ? json_loads(value, 0, NULL) : NULL;
+    if (verify != NULL)
+        json_object_set_new(reading->status, "verify", verify);
+    free(value);
+    return true;
+}
+
 static bool read_all(struct reading *reading)
 {
     bool exists;
@@ -205,7 +218,7 @@ static bool read_all(struct reading *reading)
         json_object_set_new(reading->status, "next", json_string(next_step("new")));
         return true;
     }
-    if (!read_control(reading) || !read_source(reading))
+    if (!read_control(reading) || !read_verify(reading) || !read_source(reading))
         return false;
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
         if (!schema_exists(reading->shards[s], &exists, reading->err))

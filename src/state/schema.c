@@ -48,6 +48,11 @@ static const char shard_sql[] =
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
     "  epoch bigint NOT NULL, step text NOT NULL, detail jsonb);"
+    "CREATE TABLE IF NOT EXISTS portage.difference (" /* of the last pass of verify */
+    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
+    "  table_name text NOT NULL, kind text NOT NULL, key jsonb NOT NULL, shards jsonb NOT NULL,"
+    "  columns jsonb NOT NULL);"
     "CREATE OR REPLACE VIEW portage.status AS"
     "  SELECT r.mapping, pg_catalog.count(*) AS ranges,"
     "         pg_catalog.count(*) FILTER (WHERE r.done) AS ranges_done,"

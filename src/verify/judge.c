@@ -4,7 +4,12 @@
 #include "verify/position.h"
 #include "verify/seen.h"
 
-enum { BATCH = 64 }; /* suspects looked at together: a round must be short */
+enum {
+    BATCH = 64,          /* suspects looked at together: a round must be short */
+    CLOSE_AFTER = 3,     /* rounds without a verdict; then a suspect is looked at alone */
+    HISTORY_MAX = 20000, /* times that the source's row is read then … */
+    HISTORY_BYTES_MAX = 64 << 20, /* … and what that may take */
+};
 
 /* What an earlier round saw. */
 struct evidence {
@@ -17,6 +22,8 @@ struct round {
     struct suspect *suspects[BATCH];
     unsigned count;
     struct seen before[BATCH], target[BATCH], after[BATCH];
+    struct seen *history; /* of a close look: the source's row between before and after … */
+    unsigned history_count; /* … each version once */
     uint64_t oldest; /* before A: transactions below it have ended */
     uint64_t newest; /* after B: transactions that have begun are below it */
 };
@@ -34,6 +41,30 @@ void judgement_release(struct judgement *judgement)
 
 /* ---- a round ---- */
 
+/* Reads the source's row again and again until the lanes have passed the position. */
+static bool follow(struct session *session, struct round *round, lsn_t position, bool *passed,
+                   struct error *err)
+{
+    const char *version = round->before[0].version;
+    round->history = arena_alloc(&round->arena, HISTORY_MAX * sizeof *round->history);
+    for (unsigned reads = 0; !*passed && reads < HISTORY_MAX &&
+                             arena_bytes(&round->arena) < HISTORY_BYTES_MAX;
+         reads++) {
+        struct seen *seen = &round->history[round->history_count];
+        if (!seen_source(session, round->suspects[0], &round->arena, seen, err) ||
+            !position_passed(session, position, passed, err))
+            return false;
+        round->history_count += strcmp(seen->version, version) != 0;
+        version = seen->version;
+    }
+    return true;
+}
+
+static bool is_close(const struct round *round)
+{
+    return round->count == 1 && round->suspects[0]->rounds >= CLOSE_AFTER;
+}
+
 static bool look(struct session *session, struct round *round, bool *passed,
                  struct judgement *judgement, struct error *err)
 {
@@ -44,7 +75,11 @@ static bool look(struct session *session, struct round *round, bool *passed,
         if (!seen_source(session, round->suspects[i], &round->arena, &round->before[i], err))
             return false;
     }
+    *passed = false;
     if (!position_now(session, &position, err) ||
+        (is_close(round) && !follow(session, round, position, passed, err)))
+        return false;
+    if (!*passed &&
         !position_wait(session, position, passed, judgement->why_undecided,
                        sizeof judgement->why_undecided, err))
         return false;
@@ -58,20 +93,32 @@ static bool look(struct session *session, struct round *round, bool *passed,
 
 enum verdict { JUDGED_EQUAL, JUDGED_DIFFERENT, JUDGED_OPEN };
 
+static bool was_at_source(const struct session *session, const struct round *round, unsigned i)
+{
+    const struct mapping *mapping = round->suspects[i]->mapping;
+    bool was = seen_equal(session, mapping, &round->before[i], &round->target[i]) ||
+               seen_equal(session, mapping, &round->after[i], &round->target[i]);
+    for (unsigned h = 0; !was && h < round->history_count; h++)
+        was = seen_equal(session, mapping, &round->history[h], &round->target[i]);
+    return was;
+}
+
 /* Nothing has touched the source's row between the two looks, and its header says so. */
 static bool untouched(const struct seen *before, const struct seen *after)
 {
     return before->count == 1 && !before->rows[0].touched && !after->rows[0].touched;
 }
 
-static enum verdict judge_one(const struct session *session, struct round *round, unsigned i)
+static enum verdict judge_one(const struct session *session, const struct round *round,
+                              unsigned i)
 {
     struct suspect *suspect = round->suspects[i];
     const struct mapping *mapping = suspect->mapping;
     const struct seen *before = &round->before[i], *after = &round->after[i];
     const struct seen *target = &round->target[i];
-    if (seen_equal(session, mapping, before, target) || seen_equal(session, mapping, after, target))
+    if (was_at_source(session, round, i))
         return JUDGED_EQUAL;
+    suspect->rounds++;
     if (strcmp(before->version, after->version) != 0) {
         free(suspect->evidence);
         suspect->evidence = NULL;
@@ -199,9 +246,10 @@ static bool judge_batch(struct session *session, struct round *round, struct sus
 
 static void take_batch(struct suspects *suspects, struct round *round)
 {
-    round->count = 0;
+    round->count = round->history_count = 0;
     arena_clear(&round->arena);
-    while (suspects->first != NULL && round->count < BATCH) {
+    bool close = suspects->first->rounds >= CLOSE_AFTER;
+    while (suspects->first != NULL && round->count < (close ? 1 : BATCH)) {
         round->suspects[round->count++] = suspects->first;
         suspects->first = suspects->first->next;
     }

@@ -12,6 +12,9 @@
  *              has ended since: what is in the log and not yet visible cannot be the reason.
  *   else       another round, until the patience is at its end: undecided.
  *
+ * A row that changes faster than a round takes is never seen at rest. After a few rounds it is looked at
+ * alone, and the source's row read again and again while the lanes come near: T may be any of these.
+ *
  * Tables without a key are judged by the number of equal rows.
  */
 #ifndef VERIFY_JUDGE_H

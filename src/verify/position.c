@@ -49,6 +49,18 @@ static bool read_progress(PGconn *shard, lsn_t *progress, struct error *err)
     return ok;
 }
 
+bool position_passed(struct session *session, lsn_t position, bool *passed, struct error *err)
+{
+    *passed = true;
+    for (unsigned s = 0; *passed && s < session->shards_count; s++) {
+        lsn_t progress;
+        if (!read_progress(session->shards[s], &progress, err))
+            return error_context(err, "reading the progress of shard %u", s);
+        *passed = progress >= position;
+    }
+    return true;
+}
+
 static bool wait_for_shard(struct session *session, unsigned shard, lsn_t position, bool *passed,
                            char *why, size_t why_size, struct error *err)
 {

@@ -15,6 +15,10 @@ bool position_now(struct session *session, lsn_t *position, struct error *err) M
 bool position_oldest(struct session *session, uint64_t *oldest, struct error *err) MUST_CHECK;
 bool position_newest(struct session *session, uint64_t *newest, struct error *err) MUST_CHECK;
 
+/* Whether they have; does not wait. */
+bool position_passed(struct session *session, lsn_t position, bool *passed,
+                     struct error *err) MUST_CHECK;
+
 /* Waits until all lanes of all shards have durably passed the position. *passed is false, and `why`
  * says so, when they stand still. */
 bool position_wait(struct session *session, lsn_t position, bool *passed, char *why,

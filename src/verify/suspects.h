@@ -15,6 +15,7 @@ struct suspect {
     struct suspect *next; /* in order of arrival */
     const struct mapping *mapping;
     struct buffer key;      /* as rows_key() gives it */
+    unsigned rounds;           /* of the judge, without a verdict */
     struct evidence *evidence; /* the judge's; NULL before the first round */
 };
 

@@ -278,3 +278,45 @@ def test_a_sample_and_counts(ready):
     assert verify(ready, "--counts", "public.rates", code=UNDECIDED)["differences"] == []
     report = verify(ready, "--sample", "20", "public.rates", code=DIFFERENT)
     assert {kind for _, kind, _ in found(report)} == {"missing"}
+
+
+def test_run_verifies_by_itself_and_status_tells(migration):
+    carried = migration(SOURCE, TARGET, MAPPING + "verify: {every: 1s, rate_max: 0}\n")
+    carried.run_until_ready()
+    with writers_on(carried, rate=200) as writers:
+        outcome = lambda: (carried.portage.status().get("verify") or {}).get("outcome")  # noqa: E731
+        wait_until(lambda: outcome() == "equal", 60, "a first pass")
+        shard = shard_with(carried, "public.orders", "id = 77")
+        carried.shard_sql(shard, "UPDATE public.orders SET note = 'x' WHERE id = 77")
+        wait_until(lambda: outcome() == "different", 60, "the next pass")
+        assert carried.shard_sql(0, "SELECT table_name, kind, key FROM portage.difference") == [
+            ("public.orders", "different", {"id": "77"})]
+        verify(carried, "--repair", code=EQUAL)
+        wait_until(lambda: outcome() == "equal", 60, "a clean pass")
+        carried.finish_load_and_compare(writers)
+    assert "verified" in carried.portage.command("status").stdout
+
+
+def test_a_row_that_never_rests_is_followed(ready):
+    stopping = threading.Event()
+
+    def hammer():
+        with ready.source_server.connect(ready.name) as conn:
+            count = 0
+            while not stopping.is_set():
+                conn.execute("UPDATE public.orders SET note = %s WHERE id = 42", [f"hot {count}"])
+                count += 1
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        for _ in range(3):
+            report = verify(ready, "--patience", "30", "public.orders", code=EQUAL)
+        shard = shard_with(ready, "public.orders", "id = 43")
+        ready.shard_sql(shard, "UPDATE public.orders SET note = 'x' WHERE id = 43")
+        report = verify(ready, "public.orders", code=DIFFERENT)
+        assert found(report) == {("public.orders", "different", ("43",))}
+    finally:
+        stopping.set()
+        thread.join()
+    verify(ready, "--repair", code=EQUAL)
+    ready.finish_load_and_compare()
