@@ -27,7 +27,7 @@
 #define EPOCH               1
 #define EPOCH_BEFORE_READ   2
 #define IN_PROGRESS         3
-#define DELIVERED_TO_ALL    4
+#define W_UNTIL_ENDED       4
 #define W_BEFORE_HOLD       5
 #define IGNORE_PROGRESS     6
 #define DISCARD             7
@@ -79,10 +79,9 @@ byte kept_until[KEYS]; /* … and its L */
 mtype = { STARTING, PLANNING, HOLDING, SEEING, COPYING };
 mtype phase = PLANNING;
 byte in_progress;    /* W */
-byte delivered_from; /* who commits from here on leaves W when the stream delivers it */
 byte at[SHARDS];     /* commit records below it have been judged */
 byte opened[KEYS];   /* changes in the lane's open transaction */
-byte aside[KEYS];    /* without NO_OVERTAKING: those that others have overtaken */
+byte aside[KEYS];    /* without NO_OVERTAKING: those that others have overtaken, for after the chunk */
 byte known[SHARDS];  /* the cursor */
 byte skipped;        /* transactions that the next snapshot must see … */
 byte skipped_later;  /* … and those skipped at or behind h, which the one after must see */
@@ -97,7 +96,7 @@ byte late_opened[KEYS], late_at[SHARDS];
 byte late_behind, late_lower, late_upper, late_snapshot, late_end;
 
 /* Used inside of a d_step only. */
-hidden byte k, i, taken, gap; /* loops end with k = 0, because a d_step must not end in a loop */
+hidden byte k, i, taken, gap; /* set to 0 at the end where a d_step would end in a loop */
 
 /* ---- the source ---- */
 
@@ -171,6 +170,8 @@ inline write_chunk(s, from, to, seen, end)
         if
         :: shard_of(k) == s ->
             assert(!row[k]);
+            row[k] = aside[k];
+            aside[k] = 0;
             for (i : 0 .. wal_end - 1) {
                 if
                 :: changed_by(wal[i], k) -> row[k] = row[k] | (bit(wal[i]) & seen)
@@ -267,28 +268,20 @@ inline forget_chunk()
 #define reached (at[0] >= h && at[1] >= h)
 #define must_see (in_progress | (with(SKIPPED_SEEN) -> skipped : 0))
 
-/* Step 7: the hold has ended; what was set aside is judged. */
-inline take_aside(s)
-{
-    for (k : lower .. upper - 1) {
-        if
-        :: shard_of(k) == s -> opened[k] = opened[k] | (aside[k] & ~kept[k]); aside[k] = 0
-        :: else
-        fi
-    }
-}
-
 proctype Copier()
 {
     byte x;
 end:
     do
-    :: d_step { /* step 1: leaves W when seen idle in transaction, or when the stream brings it */
-        phase != STARTING && (in_progress & ~visible) ->
-        in_progress = in_progress & logged & ~visible;
-        for (i : delivered_from .. wal_end - 1) {
+    :: d_step { /* step 1: who is seen idle in transaction has no commit record, and leaves W */
+        phase != STARTING && (in_progress & ~logged) -> in_progress = in_progress & logged
+    }
+    :: d_step { /* delivered again for one lane; another, which is further, ignores it */
+        phase != STARTING && in_progress && !with(W_UNTIL_ENDED) ->
+        for (i : confirmed .. wal_end - 1) {
             in_progress = in_progress & ~bit(wal[i])
         }
+        i = 0
     }
     :: atomic { /* step 5: the interval, then h. Step 6: shards that are ahead end it */
         phase == PLANNING && least(known[0], known[1]) < KEYS &&
@@ -328,8 +321,7 @@ end:
             write_chunk(x, lower, upper, snapshot, chunk_end);
             known[x] = upper;
             drop_snapshots(x, progress[x]);
-            behind = behind & ~bit(x);
-            take_aside(x)
+            behind = behind & ~bit(x)
         }
         if
         :: cursor[x] = upper
@@ -446,7 +438,6 @@ proctype Incarnations()
             d_step { raise_epoch(1) }
         fi;
         d_step {
-            delivered_from = (with(DELIVERED_TO_ALL) -> most(at[0], at[1]) : least(at[0], at[1]));
             in_progress = (with(IN_PROGRESS) -> begun & ~visible : 0);
             phase = PLANNING
         }
