@@ -109,12 +109,11 @@ proctype Transaction(byte me)
     atomic {
         me == 0 || has(begun, me - 1); /* they are all alike: one order of beginning is enough */
         select(x : 1 .. below(KEYS));
-        writes[me] = x
-    }
-    d_step {
-        !(locked & writes[me]) ->
-        locked = locked | writes[me];
-        begun = begun | bit(me)
+        !(locked & x) ->
+        locked = locked | x;
+        writes[me] = x;
+        begun = begun | bit(me);
+        x = 0
     }
     d_step {
         x = wal_end;
