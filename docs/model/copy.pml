@@ -13,7 +13,7 @@
 #define KEYS 2
 #endif
 #ifndef TRANSACTIONS
-#define TRANSACTIONS 3
+#define TRANSACTIONS 2
 #endif
 #ifndef CRASHES
 #define CRASHES 1

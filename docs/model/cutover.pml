@@ -49,9 +49,8 @@
 /* ---- durable, on each server ---- */
 
 byte epoch[SERVERS];
-byte fence[SERVERS];     /* the gate's fence; 0: open */
+byte fence[SERVERS];     /* who set it: each has an id; 0: the gate is open */
 byte sealed_by[SERVERS]; /* an epoch; 0: the fence lifts itself some time */
-byte fences[SERVERS];    /* how many there were: each has an id of its own */
 byte written[SERVERS];   /* acknowledged */
 byte forward[SERVERS];   /* of the source's writes, durable on this shard */
 byte reverse[SERVERS];   /* of this shard's writes, durable on the source */
@@ -60,7 +59,8 @@ byte live = SOURCE;      /* the journal, on control */
 /* ---- on their way ---- */
 
 byte under_way[SERVERS];  /* transactions of clients that have passed the gate */
-byte late_fence[SERVERS]; /* epoch of a fence command that was sent twice */
+byte late_fence;          /* epoch of a fence command that was sent twice … */
+byte late_server;         /* … to this server */
 byte late_switch;         /* epoch of a journal entry whose answer was lost … */
 byte late_side;           /* … and the side that it names */
 
@@ -115,10 +115,13 @@ end:
     od
 }
 
-inline set_fence(server)
+#define ID (me + 1) /* of a run's fence: it sets one on each server */
+#define SENT_TWICE 254
+#define FIRST_DAY 255
+
+inline set_fence(server, its_id)
 {
-    fences[server]++;
-    fence[server] = fences[server];
+    fence[server] = its_id;
     sealed_by[server] = 0
 }
 
@@ -133,12 +136,13 @@ end:
     do
     :: d_step { fence[server] && !sealed_by[server] -> open_gate(server) } /* the deadline */
     :: d_step {
-        late_fence[server] ->
+        late_fence && late_server == server ->
         if
-        :: may_fence(server, late_fence[server]) -> set_fence(server)
+        :: may_fence(server, late_fence) -> set_fence(server, SENT_TWICE)
         :: else
         fi;
-        late_fence[server] = 0
+        late_fence = 0;
+        late_server = 0
     }
     :: d_step {
         server == CONTROL && late_switch ->
@@ -215,8 +219,7 @@ inline open_side()
 /* What is not needed any more shall not tell states apart. */
 inline forget()
 {
-    for (s in id) {
-        id[s] = 0;
+    for (s in mark) {
         mark[s] = 0
     }
     s = 0;
@@ -227,7 +230,7 @@ inline forget()
 proctype Run(byte me)
 {
     byte mine, side, goal, s;
-    byte id[SERVERS], mark[SERVERS];
+    byte mark[SERVERS];
     bool restores; /* after a first attempt that failed */
 
     begun == me; /* they are all alike */
@@ -252,18 +255,19 @@ again:
 
     for (s : side .. last(side)) { /* step 2 */
         if
-        :: d_step { may_fence(s, mine) -> set_fence(s); id[s] = fence[s] }
-            if
-            :: true
-            :: !late_fence[s] -> late_fence[s] = mine
-            fi
+        :: d_step { may_fence(s, mine) -> set_fence(s, ID) }
+        :: d_step { may_fence(s, mine) && !late_fence ->
+            set_fence(s, ID);
+            late_fence = mine;
+            late_server = s
+        }
         :: !may_fence(s, mine) -> goto over
         DIES
         fi
     }
     for (s : side .. last(side)) { /* who came after the fence had lifted itself is not waited for */
         if
-        :: !under_way[s] || fence[s] != id[s] || !with(WAIT_FOR_WRITERS)
+        :: !under_way[s] || fence[s] != ID || !with(WAIT_FOR_WRITERS)
         DIES
         fi
     }
@@ -271,10 +275,10 @@ again:
         if
         :: !with(SEAL)
         :: d_step {
-            with(SEAL) && valid(s, mine) && fence[s] && (fence[s] == id[s] || !with(SEAL_VERY_FENCE)) ->
+            with(SEAL) && valid(s, mine) && fence[s] && (fence[s] == ID || !with(SEAL_VERY_FENCE)) ->
             sealed_by[s] = mine
         }
-        :: with(SEAL) && fence[s] != id[s] -> goto again /* too late */
+        :: with(SEAL) && fence[s] != ID -> goto again /* too late */
         :: !valid(s, mine) -> goto over
         DIES
         fi
@@ -288,10 +292,7 @@ again:
     DIES
     fi;
 
-    d_step {
-        id[0] = 0; id[1] = 0; id[2] = 0;
-        mark[0] = 0; mark[1] = 0; mark[2] = 0
-    }
+    d_step { mark[0] = 0; mark[1] = 0; mark[2] = 0 }
     if /* steps 6 and 7 */
     :: with(JOURNAL_BEFORE_OPEN) -> write_journal()
     :: else -> open_side(); write_journal()
@@ -310,9 +311,8 @@ init {
         if
         :: with(FENCED_FROM_START) ->
             for (n : TARGET .. last(TARGET)) {
-                fence[n] = 1;
-                fences[n] = 1;
-                sealed_by[n] = 255
+                fence[n] = FIRST_DAY;
+                sealed_by[n] = FIRST_DAY
             }
         :: else
         fi;
@@ -330,6 +330,5 @@ init {
         n = 0
     }
     /* exactly one side is open, and stays so */
-    ended == RUNS && !late_switch && !late_fence[0] && !late_fence[1] && !late_fence[2] &&
-        all_open(live)
+    ended == RUNS && !late_switch && !late_fence && all_open(live)
 }
