@@ -19,7 +19,6 @@ BOUNDS = [
 LARGE_BOUNDS = [
     ("copy", "TRANSACTIONS=3"),
     ("copy", "TRANSACTIONS=2 KEYS=3"),
-    ("cutover", "RUNS=3 WRITES=0"),
 ]
 # What only a source shows that waits for us.
 SYNCHRONOUS = {("copy", "W_BEFORE_HOLD"), ("copy", "ONLY_BEFORE_H")}
