@@ -179,7 +179,7 @@ static void print_difference(json_t *difference)
 static void print_report(json_t *report)
 {
     size_t index;
-    json_t *table, *difference;
+    json_t *table, *difference, *check;
     json_t *differences = json_object_get(report, "differences");
     printf("%-44s %14s %14s %12s\n", "table", "source rows", "target rows", "differences");
     json_array_foreach (json_object_get(report, "tables"), index, table) {
@@ -196,6 +196,10 @@ static void print_report(json_t *report)
     if (json_array_size(differences) > SHOWN_DIFFERENCES)
         printf("… and %zu more; --json has all of them\n",
                json_array_size(differences) - SHOWN_DIFFERENCES);
+    json_array_foreach (json_object_get(report, "checks"), index, check) {
+        printf("shard %lld: %s: %s\n", int_of(check, "shard"), text_of(check, "object"),
+               text_of(check, "check"));
+    }
     if (json_object_get(report, "repaired") != NULL)
         printf("repaired: %lld; left: %lld\n", int_of(report, "repaired"), int_of(report, "left"));
     if (int_of(report, "undecided") > 0)

@@ -5,6 +5,7 @@
 #include "pg/conn.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "verify/checks.h"
 #include "verify/compare.h"
 #include "verify/judge.h"
 #include "verify/repair.h"
@@ -283,27 +284,27 @@ static bool counts_differ(const struct pass *pass)
     return false;
 }
 
-static void report(const struct pass *pass, const struct judgement *judgement, int64_t took_us,
-                   struct verification *verification)
+static void report(const struct pass *pass, const struct judgement *judgement, json_t *checks,
+                   uint64_t checks_wrong, int64_t took_us, struct verification *verification)
 {
     static const char *const names[] = {"equal", "different", "undecided"};
     bool undecided = judgement->undecided > 0 || any_skipped(pass) || counts_differ(pass);
-    verification->outcome = judgement->different > 0 ? OUTCOME_DIFFERENT
+    verification->outcome = judgement->different > 0 || checks_wrong > 0 ? OUTCOME_DIFFERENT
                             : undecided              ? OUTCOME_UNDECIDED
                                                      : OUTCOME_EQUAL;
     verification->report = json_pack(
-        "{s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:O}", "outcome", names[verification->outcome],
+        "{s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:O, s:O}", "outcome", names[verification->outcome],
         "seconds", (double)took_us / 1e6, "in_flight", (json_int_t)judgement->equal, "different",
         (json_int_t)judgement->different, "undecided", (json_int_t)judgement->undecided,
         "why_undecided", judgement->why_undecided, "tables", report_tables(pass, judgement),
-        "differences", judgement->differences);
+        "checks", checks, "differences", judgement->differences);
     CHECK(verification->report != NULL);
 }
 
 /* What was wrong is brought right and looked at again; the report keeps what was found first. */
 static bool repair_and_judge(struct pass *pass, struct session *session,
-                             struct judgement *first, struct verification *verification,
-                             struct error *err)
+                             struct judgement *first, uint64_t checks_wrong,
+                             struct verification *verification, struct error *err)
 {
     struct judgement again;
     uint64_t repaired;
@@ -314,7 +315,7 @@ static bool repair_and_judge(struct pass *pass, struct session *session,
         json_object_set_new(verification->report, "repaired", json_integer((json_int_t)repaired));
         json_object_set_new(verification->report, "left",
                             json_integer((json_int_t)(again.different + again.undecided)));
-        if (again.different + again.undecided == 0 && first->undecided == 0)
+        if (again.different + again.undecided + checks_wrong == 0 && first->undecided == 0)
             verification->outcome = OUTCOME_EQUAL;
     }
     judgement_release(&again);
@@ -344,6 +345,21 @@ static bool run_quick(struct pass *pass, struct session *session, struct error *
     return true;
 }
 
+/* Of the tables that were looked at. */
+static bool run_checks(struct pass *pass, struct session *session, json_t *found, uint64_t *wrong,
+                       struct error *err)
+{
+    const struct mapping **tables = check_calloc(pass->tables_count + 1, sizeof *tables);
+    unsigned count = 0;
+    for (unsigned t = 0; t < pass->tables_count; t++) {
+        if (pass->tables[t].skipped == NULL)
+            tables[count++] = pass->tables[t].mapping;
+    }
+    bool ok = count == 0 || checks_run(session, tables, count, found, wrong, err);
+    free(tables);
+    return ok;
+}
+
 static bool run_pass(struct pass *pass, struct verification *verification, struct error *err)
 {
     struct session session = session_of(pass);
@@ -352,15 +368,20 @@ static bool run_pass(struct pass *pass, struct verification *verification, struc
     int64_t begun_us = clock_monotonic_us();
     if (!session_open(&session, err))
         return false;
+    json_t *checks = json_array();
+    uint64_t checks_wrong = 0;
     judgement_init(&judgement);
     bool quick = pass->options->counts || pass->options->sample > 0;
     bool ok = skip_unfinished(pass, &session, err) &&
               (quick ? run_quick(pass, &session, err) : run_workers(pass, err)) &&
-              judge(&session, &pass->suspects, &judgement, err);
+              judge(&session, &pass->suspects, &judgement, err) &&
+              (quick || run_checks(pass, &session, checks, &checks_wrong, err));
     if (ok)
-        report(pass, &judgement, clock_monotonic_us() - begun_us, verification);
+        report(pass, &judgement, checks, checks_wrong, clock_monotonic_us() - begun_us,
+               verification);
     if (ok && pass->options->repair && !pass->options->dry_run && judgement.different > 0)
-        ok = repair_and_judge(pass, &session, &judgement, verification, err);
+        ok = repair_and_judge(pass, &session, &judgement, checks_wrong, verification, err);
+    json_decref(checks);
     judgement_release(&judgement);
     session_close(&session);
     return ok;

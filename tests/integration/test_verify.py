@@ -320,3 +320,35 @@ def test_a_row_that_never_rests_is_followed(ready):
         thread.join()
     verify(ready, "--repair", code=EQUAL)
     ready.finish_load_and_compare()
+
+
+FAMILY = """CREATE TABLE public.parents (id bigint PRIMARY KEY, tenant int NOT NULL);
+CREATE TABLE public.children (id {serial} PRIMARY KEY, tenant int NOT NULL,
+    parent_id bigint REFERENCES public.parents (id));
+ALTER TABLE public.parents REPLICA IDENTITY FULL; ALTER TABLE public.children REPLICA IDENTITY FULL;"""
+
+
+def test_constraints_parents_and_sequences(migration):
+    rows = """INSERT INTO public.parents SELECT g, g % 9 FROM generate_series(1, 300) g;
+        INSERT INTO public.children SELECT g, g % 9, g FROM generate_series(1, 300) g;"""
+    carried = migration(FAMILY.format(serial="bigint") + rows, FAMILY.format(serial="bigserial"), """
+        shard_by: tenant
+        tables:
+          "public.*": identical
+    """).run_until_ready()
+    report = verify(carried, code=EQUAL)
+    assert {check["check"] for check in report["checks"]} == {"sequence is behind"}
+    for shard in (0, 1):
+        carried.shard_sql(shard, "SELECT setval('public.children_id_seq', 1000)")
+    assert verify(carried, code=EQUAL)["checks"] == []
+    shard = shard_with(carried, "public.children", "id = 7")
+    carried.shard_sql(shard, "SELECT setval('public.children_id_seq', 5)")
+    carried.shard_sql(shard, "ALTER TABLE public.children DROP CONSTRAINT children_parent_id_fkey;"
+                             "UPDATE public.children SET parent_id = 999 WHERE id = 7;"
+                             "ALTER TABLE public.children ADD CONSTRAINT mine FOREIGN KEY (parent_id)"
+                             " REFERENCES public.parents (id) NOT VALID")
+    report = verify(carried, code=DIFFERENT)
+    assert {(check["shard"], check["check"]) for check in report["checks"]} == {
+        (shard, "constraint is not valid"), (shard, "parent is missing"),
+        (shard, "sequence is behind")}
+    assert found(report) == {("public.children", "different", ("7",))}

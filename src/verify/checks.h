@@ -1,0 +1,22 @@
+/*
+ * What a shard must hold beside equal rows: constraints and indexes that are valid, foreign keys whose
+ * parents are there (what was applied with session_replication_role = replica was never asked), and
+ * sequences that are not behind their column.
+ *
+ * A sequence that is behind is told and makes nothing different: the cutover sets them.
+ */
+#ifndef VERIFY_CHECKS_H
+#define VERIFY_CHECKS_H
+
+#include <jansson.h>
+
+#include "verify/session.h"
+
+/* Appends {shard, check, object, count} to `found` for what is not as it must be; *wrong counts those
+ * that make the sides different. Lanes carry parent and child in any order, so an orphan counts only
+ * when it stays one while the lanes go on. */
+bool checks_run(struct session *session, const struct mapping *const *tables,
+                unsigned tables_count, json_t *found, uint64_t *wrong,
+                struct error *err) MUST_CHECK;
+
+#endif
