@@ -2,9 +2,10 @@
 
 #include <uthash.h>
 
-/* What a change is found by. The hash stands for the key; who finds compares the keys too. */
+/* What a change is found by: a merge's parts meet in their target. The hash stands for the key; who
+ * finds compares the keys too. */
 struct member_key {
-    const struct mapping *mapping;
+    const struct relation *target;
     uint64_t key_hash;
 };
 
@@ -68,7 +69,7 @@ static bool is_ordered(const struct mapping *mapping)
 static struct group_member *member_find(const struct groups *groups, const struct change *change)
 {
     struct group_member *found;
-    struct member_key key = {.mapping = change->mapping, .key_hash = change->key_hash};
+    struct member_key key = {.target = change->mapping->target, .key_hash = change->key_hash};
     HASH_FIND(hh, groups->by_key, &key, sizeof key, found);
     return found;
 }
@@ -77,7 +78,8 @@ static struct group_member *member_find(const struct groups *groups, const struc
 static bool may_merge(const struct group_member *member, const struct change *change)
 {
     const struct group_kind *kind = &member->group->kind;
-    if (change->op != CHANGE_UPDATE || kind->op == CHANGE_DELETE || is_ordered(change->mapping) ||
+    if (change->op != CHANGE_UPDATE || kind->op == CHANGE_DELETE ||
+        kind->mapping != change->mapping || is_ordered(change->mapping) ||
         !tuple_same_key(change->mapping, &member->change->new_row, &change->new_row))
         return false;
     struct column_set present = change_present(change);
@@ -133,7 +135,8 @@ static struct group *group_for(struct groups *groups, const struct change *chang
 static void member_add(struct groups *groups, struct group *group, struct change *change)
 {
     struct group_member *member = arena_zalloc(&groups->arena, sizeof *member);
-    member->key = (struct member_key){.mapping = change->mapping, .key_hash = change->key_hash};
+    member->key = (struct member_key){.target = change->mapping->target,
+                                      .key_hash = change->key_hash};
     member->group = group;
     member->change = change;
     HASH_ADD(hh, groups->by_key, key, sizeof member->key, member);

@@ -137,6 +137,20 @@ static void test_equal_hash_is_not_equal_key(void **state)
     scene_release(&scene);
 }
 
+/* A row that moves from one part of a merge to the other leaves before it comes. */
+static void test_parts_of_a_merge_meet(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_init(&scene);
+    struct mapping other = scene.mapping;
+    struct change *insert = change(&scene, CHANGE_INSERT, "1", "a", "x");
+    insert->mapping = &other;
+    add(&scene, change(&scene, CHANGE_DELETE, "1", NULL, NULL));
+    assert_false(groups_admit(&scene.groups, insert));
+    scene_release(&scene);
+}
+
 /* Rows tied together by a unique constraint: a value given up must be gone before it is taken. */
 static void test_ordered_table(void **state)
 {
@@ -194,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_update_of_more_columns_waits),
         cmocka_unit_test(test_key_keeps_its_order),
         cmocka_unit_test(test_equal_hash_is_not_equal_key),
+        cmocka_unit_test(test_parts_of_a_merge_meet),
         cmocka_unit_test(test_ordered_table),
         cmocka_unit_test(test_without_key),
         cmocka_unit_test(test_full_group_is_sent_and_forgotten),
