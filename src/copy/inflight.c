@@ -86,19 +86,6 @@ static void remove_at(struct inflight *inflight, unsigned index)
     inflight->xids[index] = inflight->xids[--inflight->count];
 }
 
-void inflight_delivered(void *context, uint32_t xid)
-{
-    struct inflight *inflight = context;
-    pthread_mutex_lock(&inflight->lock);
-    for (unsigned i = 0; i < inflight->count; i++) {
-        if ((uint32_t)inflight->xids[i] == xid) {
-            remove_at(inflight, i);
-            break;
-        }
-    }
-    pthread_mutex_unlock(&inflight->lock);
-}
-
 static bool still_runs(uint64_t xid, const PGresult *result)
 {
     for (int row = 0; row < PQntuples(result); row++) {

@@ -4,6 +4,10 @@
  * snapshot showed yet, and that memory is gone with it. Until all of W has ended no snapshot is used
  * for a chunk; streaming goes on meanwhile.
  *
+ * That the stream brings one of W again does not end it: a lane that was past it before ignores it now, and
+ * with it that it was skipped (docs/model, W_UNTIL_ENDED). Nothing is on hold meanwhile, so a source that
+ * waits for our confirmation gets it.
+ *
  * A transaction without an id has written nothing. One that is idle in transaction has not begun to
  * commit, so the stream cannot have delivered it before.
  *
@@ -24,9 +28,6 @@ void inflight_free(struct inflight *inflight);
 /* Takes W. *xmax is the source's next transaction id, for widening those of the stream. */
 bool inflight_take(struct inflight *inflight, PGconn *source, uint64_t *xmax, struct error *err)
     MUST_CHECK;
-
-/* The stream has brought this transaction (struct stream's `delivered`). */
-void inflight_delivered(void *inflight, uint32_t xid);
 
 /* Whether all of W has ended, as of a snapshot taken just now on `source`, which may be inside a
  * transaction. Names those that are waited for after ten seconds, and every minute. */

@@ -133,8 +133,6 @@ static void engine_init(struct engine *engine)
         .stop = &engine->stop,
         .epoch = engine->epoch,
         .lanes_count = migration->shards_count * (unsigned)config->lanes,
-        .delivered = inflight_delivered,
-        .delivered_context = engine->inflight,
     };
     engine->stream.lanes = check_calloc(engine->stream.lanes_count, sizeof(struct lane *));
     engine->lane_threads = check_calloc(engine->stream.lanes_count, sizeof(pthread_t));

@@ -289,21 +289,20 @@ static void lane_reach(struct lane *lane, lsn_t lsn)
 }
 
 /*
- * Step 5: a change on hold stalls the whole lane. What is complete is made durable meanwhile, up to
- * the transaction that stalls: a source that waits for our confirmation would stand still otherwise.
+ * Step 5: a change on hold stalls the whole lane. What came before is made durable meanwhile, also inside
+ * a transaction: a source that waits for our confirmation would stand still otherwise.
  */
 static bool lane_stall(struct lane *lane, const struct change *change, struct error *err)
 {
     if (stop_requested(lane->stream->stop))
         return stop_error(err);
-    if (!lane->inside) {
-        if (change->lsn > lane->open_end)
-            lane->open_end = change->lsn;
-        if (!lane->open && lane->open_end > lane_progress(lane) && !lane_begin(lane, err))
-            return false;
-        if (lane->open && !lane_commit(lane, err))
-            return false;
-    }
+    if (!lane->inside && change->lsn > lane->open_end)
+        lane->open_end = change->lsn;
+    if (!lane->inside && !lane->open && lane->open_end > lane_progress(lane) &&
+        !lane_begin(lane, err))
+        return false;
+    if (lane->open && !lane_commit(lane, err))
+        return false;
     holds_wait(lane->stream->holds, STALL_WAIT_US);
     return true;
 }

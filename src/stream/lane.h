@@ -9,7 +9,7 @@
  * Invariants
  *  1. progress <= reached; reached is what has been judged, progress what is durable.
  *  2. A batch is freed only after the server has answered for all of its changes.
- *  3. A target transaction ends between source transactions, except at a barrier, where `partial`
+ *  3. A target transaction ends between source transactions, except at a barrier or a hold, where `partial`
  *     tells how many of the transaction's changes for this lane are done.
  */
 #ifndef STREAM_LANE_H
@@ -30,8 +30,6 @@ struct stream {
     struct lane **lanes; /* shard by shard, config->lanes each */
     unsigned lanes_count;
     _Atomic lsn_t dispatched; /* all that committed before it has been pushed to the lanes */
-    void (*delivered)(void *context, uint32_t xid); /* the stream has brought this transaction */
-    void *delivered_context;
     _Atomic uint64_t changes; /* received, since the start */
     _Atomic lsn_t *suspect;   /* up to here each change is applied alone (apply.h); outlives the
                                  incarnation */

@@ -124,7 +124,6 @@ static void take_begin(struct reception *reception, const struct pgoutput_messag
 {
     reception->inside = true;
     router_begin(&reception->router, message);
-    reception->stream->delivered(reception->stream->delivered_context, message->begin.xid);
 }
 
 static bool take_commit(struct reception *reception, const struct pgoutput_message *message,
