@@ -242,6 +242,12 @@ static int verify(const struct config *config, const struct arguments *arguments
               (migration.findings.refused == 0 || migration_refused(&migration, &err)) &&
               choose_tables(arguments, &migration.set, &migration.arena, &tables, &count, &err) &&
               verify_tables(config, tables, count, &arguments->options, stop, &verification, &err);
+    bool whole = arguments->tables_count == 0 && !arguments->options.counts &&
+                 arguments->options.sample == 0;
+    if (ok && whole && !proof_record(migration.shards[0], &verification, &err)) {
+        json_decref(verification.report);
+        ok = false;
+    }
     int code = ok ? show(&verification, json) : failed(&err);
     migration_close(&migration);
     return code;

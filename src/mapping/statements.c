@@ -74,6 +74,14 @@ static void put_source(struct buffer *sql, const struct relation *source)
     quote_name(sql, source->schema, source->name);
 }
 
+/* Where rows are changed: not those of tables that inherit from it. */
+static void put_target(struct buffer *sql, const struct mapping *mapping)
+{
+    if (mapping->target->kind != 'p')
+        buffer_puts(sql, "ONLY ");
+    quote_name(sql, mapping->target->schema, mapping->target->name);
+}
+
 static void put_range_columns(struct buffer *sql, const struct mapping *mapping)
 {
     buffer_putc(sql, '(');
@@ -318,9 +326,12 @@ static void put_match(struct builder *builder, const char *row)
         if (!item_identifies(mapping, i))
             continue;
         struct buffer *sql = &builder->sql;
+        const char *operator= !mapping->has_key           ? "::text IS NOT DISTINCT FROM (m."
+                              : item_is_key(mapping, i) ? " = m."
+                                                        : " IS NOT DISTINCT FROM m."; /* null too */
         buffer_printf(sql, "%s%s.", word, row);
         quote_ident(sql, item_target_name(mapping, i));
-        buffer_puts(sql, mapping->has_key ? " = m." : "::text IS NOT DISTINCT FROM (m.");
+        buffer_puts(sql, operator);
         quote_ident(sql, item_target_name(mapping, i));
         if (!mapping->has_key)
             buffer_printf(sql, "::%s)::text", mapping->items[i].target->base_type);
@@ -338,7 +349,7 @@ static void put_match_one(struct builder *builder)
     }
     buffer_puts(sql, "(portage_row.tableoid, portage_row.ctid) = (SELECT twin.tableoid, twin.ctid"
                      " FROM ");
-    quote_name(sql, builder->mapping->target->schema, builder->mapping->target->name);
+    put_target(sql, builder->mapping);
     buffer_puts(sql, " AS twin WHERE ");
     put_match(builder, "twin");
     buffer_puts(sql, " LIMIT 1)");
@@ -428,13 +439,13 @@ static void put_update_where(struct builder *builder, const struct column_set *u
     buffer_puts(sql, " FROM portage_source AS ");
     quote_ident(sql, mapping->source->name);
     buffer_printf(sql, " WHERE (%s)), portage_update AS (UPDATE ", mapping->where);
-    quote_name(sql, mapping->target->schema, mapping->target->name);
+    put_target(sql, mapping);
     buffer_puts(sql, " AS portage_row SET ");
     put_assignments(builder, uses);
     buffer_puts(sql, " FROM m WHERE ");
     put_match_one(builder);
     buffer_puts(sql, " RETURNING 1), portage_delete AS (DELETE FROM ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
+    put_target(sql, mapping);
     buffer_puts(sql, " AS portage_row USING (SELECT ");
     put_items(builder, item_identifies);
     buffer_puts(sql, " FROM portage_source AS ");
@@ -465,7 +476,7 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     }
     /* Columns that are not there are bound as null and not assigned. */
     buffer_puts(&builder->sql, "UPDATE ");
-    quote_name(&builder->sql, mapping->target->schema, mapping->target->name);
+    put_target(&builder->sql, mapping);
     buffer_puts(&builder->sql, " AS portage_row SET ");
     put_assignments(builder, present);
     buffer_puts(&builder->sql, " FROM (SELECT ");
@@ -490,7 +501,7 @@ void statement_delete(const struct mapping *mapping, unsigned rows, struct arena
             column_set_join(&uses, &mapping->items[i].select->uses);
     }
     buffer_puts(sql, "DELETE FROM ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
+    put_target(sql, mapping);
     buffer_puts(sql, " AS portage_row USING (SELECT ");
     put_items(builder, item_identifies);
     buffer_puts(sql, " FROM ");
@@ -507,13 +518,13 @@ static const char *delete_part(struct builder *builder, struct arena *arena)
     struct buffer *sql = &builder->sql;
     const char *word = " WHERE ";
     buffer_puts(sql, "DELETE FROM ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
+    put_target(sql, mapping);
     for (unsigned i = 0; i < mapping->items_count; i++) {
         if (!item_is_constant(mapping, i))
             continue;
         buffer_puts(sql, word);
         quote_ident(sql, item_target_name(mapping, i));
-        buffer_printf(sql, " = (%s)", mapping->items[i].select->expr);
+        buffer_printf(sql, " IS NOT DISTINCT FROM (%s)", mapping->items[i].select->expr);
         word = " AND ";
     }
     return builder_finish(builder, arena, NULL);
@@ -530,7 +541,7 @@ const char *statement_truncate(const struct mapping *mapping, struct arena *aren
     if (mapping->merged)
         return delete_part(builder, arena);
     buffer_init(&name, 4096);
-    quote_name(&name, mapping->target->schema, mapping->target->name);
+    put_target(&name, mapping);
     buffer_printf(sql,
                   "DO $portage$ BEGIN TRUNCATE %s; EXCEPTION WHEN feature_not_supported THEN"
                   " DELETE FROM %s; END $portage$",

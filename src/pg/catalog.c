@@ -54,15 +54,17 @@ static const char columns_sql[] =
     "       COALESCE((SELECT o.collisdeterministic FROM pg_catalog.pg_collation o"
     "                  WHERE o.oid = a.attcollation), true),"
     "       (SELECT pg_catalog.pg_get_expr(f.adbin, f.adrelid) FROM pg_catalog.pg_attrdef f"
-    "         WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum)"
+    "         WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum),"
+    "       pg_catalog.format_type(b.oid, GREATEST(a.atttypmod, b.typmod))"
     "  FROM pg_catalog.pg_attribute a"
     "  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
     /* The base of a domain, of a domain over a domain, … */
     "  CROSS JOIN LATERAL ("
-    "    WITH RECURSIVE base(oid, next) AS ("
-    "      SELECT t.oid, t.typbasetype UNION ALL"
-    "      SELECT u.oid, u.typbasetype FROM base JOIN pg_catalog.pg_type u ON u.oid = base.next)"
-    "    SELECT y.* FROM base JOIN pg_catalog.pg_type y ON y.oid = base.oid WHERE base.next = 0) b"
+    "    WITH RECURSIVE base(oid, next, typmod) AS ("
+    "      SELECT t.oid, t.typbasetype, t.typtypmod UNION ALL"
+    "      SELECT u.oid, u.typbasetype, GREATEST(base.typmod, u.typtypmod)"
+    "        FROM base JOIN pg_catalog.pg_type u ON u.oid = base.next)"
+    "    SELECT y.*, base.typmod FROM base JOIN pg_catalog.pg_type y ON y.oid = base.oid WHERE base.next = 0) b"
     "  CROSS JOIN pg_catalog.pg_database d"
     " WHERE a.attnum > 0 AND NOT a.attisdropped AND d.datname = pg_catalog.current_database()"
     "   AND a.attrelid IN (SELECT c.oid FROM " USER_RELATIONS ")"
@@ -144,6 +146,7 @@ static void column_fill(struct column *column, const PGresult *result, int row,
         .bytewise = result_bool(result, row, 17),
         .collation_deterministic = result_bool(result, row, 18),
         .default_expr = result_dup(result, row, 19, arena),
+        .base_full_type = result_dup(result, row, 20, arena),
     };
 }
 

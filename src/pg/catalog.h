@@ -23,6 +23,7 @@ struct column {
     const char *type;       /* format_type(oid, -1): no length (bpchar, not character): for casts */
     const char *full_type;  /* with it, to show */
     const char *base_type;  /* the same of base_oid */
+    const char *base_full_type; /* base_oid with the length or scale of the column or its domain */
     char type_kind;         /* pg_type.typtype of base_oid: b e c r m, array elements below */
     bool builtin;           /* base_oid < 16384, and so is its element type */
     bool is_container;      /* array, composite, range, multirange, record */

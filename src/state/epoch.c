@@ -14,11 +14,12 @@ static const char raise_sql[] =
     "UPDATE portage.range SET epoch = %lld;"
     "COMMIT";
 
-/* Whoever blocks us there is an instance of ours, of the same role, that lost the lock. */
+/* Whoever blocks us there is of our own role: an instance that lost the lock, or a repair that hangs. */
 static const char evict_sql[] =
     "SELECT a.pid, a.application_name, pg_catalog.pg_terminate_backend(a.pid)"
     "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
-    " WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted"
+    " WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'RowShareLock')"
+    "   AND l.granted"
     "   AND l.relation IN ('portage.instance'::regclass, 'portage.lane'::regclass,"
     "                      'portage.range'::regclass)"
     "   AND a.pid <> pg_catalog.pg_backend_pid() AND a.usename = CURRENT_USER"

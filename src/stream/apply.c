@@ -4,7 +4,11 @@
 
 #include "mapping/statements.h"
 
-enum { PARAMS_MAX = 8192 }; /* of a statement; the protocol's limit is 65535 */
+enum {
+    PARAMS_MAX = 8192,    /* of a statement; the protocol's limit is 65535 */
+    PREPARED_MAX = 256,   /* each is a plan in the server's memory */
+    ROWS_STEP = 4,        /* statements are of 64, 16, 4 or 1 rows */
+};
 
 struct prepared_key {
     struct group_kind kind;
@@ -60,6 +64,20 @@ static void statement_make(const struct prepared_key *key, struct arena *arena,
                                         .may_miss = true};
 }
 
+/* So many are kept; then all are forgotten, here and there. */
+static bool forget_when_many(struct applier *applier, struct error *err)
+{
+    struct prepared *prepared, *next;
+    if (HASH_COUNT(applier->prepared) < PREPARED_MAX)
+        return true;
+    HASH_ITER (hh, applier->prepared, prepared, next) {
+        HASH_DEL(applier->prepared, prepared);
+        free(prepared);
+    }
+    arena_clear(&applier->arena);
+    return pipeline_query(applier->pipeline, "DEALLOCATE ALL", 0, NULL, EXPECT_OK, err);
+}
+
 /* Prepared at its first use. NULL on error. */
 static struct prepared *prepared_for(struct applier *applier, const struct group_kind *kind,
                                      unsigned rows, struct error *err)
@@ -74,6 +92,8 @@ static struct prepared *prepared_for(struct applier *applier, const struct group
     HASH_FIND(hh, applier->prepared, &key, sizeof key, found);
     if (found != NULL)
         return found;
+    if (!forget_when_many(applier, err))
+        return NULL;
     found = check_calloc(1, sizeof *found);
     found->key = key;
     snprintf(found->name, sizeof found->name, "p%u", HASH_COUNT(applier->prepared));
@@ -122,16 +142,24 @@ static bool send(struct applier *applier, const struct group_kind *kind,
 
 /* ---- groups ---- */
 
-/* In powers of two, so that few statements have to be prepared. */
+/* Updates of an ordered table go one by one: in which order a statement visits its rows is the server's
+ * business. */
+static unsigned rows_most(const struct group_kind *kind)
+{
+    unsigned rows = GROUP_ROWS_MAX;
+    if (kind->op == CHANGE_UPDATE && group_is_ordered(kind->mapping))
+        return 1;
+    while (rows > 1 && rows * kind->mapping->source->columns_count > PARAMS_MAX)
+        rows /= ROWS_STEP;
+    return rows;
+}
+
 static bool send_group(struct applier *applier, struct group *group, struct error *err)
 {
-    unsigned columns = group->kind.mapping->source->columns_count;
-    unsigned rows = GROUP_ROWS_MAX;
-    while (rows > 1 && rows * columns > PARAMS_MAX)
-        rows /= 2;
+    unsigned rows = rows_most(&group->kind);
     for (unsigned done = 0; done < group->count; done += rows) {
         while (rows > group->count - done)
-            rows /= 2;
+            rows /= ROWS_STEP;
         if (!send(applier, &group->kind, group->changes + done, rows, err))
             return false;
     }

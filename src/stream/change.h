@@ -44,6 +44,7 @@ struct batch {
     struct change *first;
     struct change *last;
     unsigned count;
+    lsn_t since;          /* commit record of the transaction that its first change is of */
     uint64_t answered_at; /* the lane's: number of the statement whose answer frees it */
 };
 

@@ -49,7 +49,8 @@ struct column_set change_present(const struct change *change)
 
 static struct group_kind kind_of(const struct change *change)
 {
-    struct group_kind kind = {.mapping = change->mapping, .op = change->op};
+    struct group_kind kind = {
+        .mapping = change->mapping, .op = change->op, .may_miss = change->may_miss};
     if (change->op == CHANGE_UPDATE)
         kind.present = change_present(change);
     return kind;
@@ -57,11 +58,11 @@ static struct group_kind kind_of(const struct change *change)
 
 static bool kind_equal(const struct group_kind *a, const struct group_kind *b)
 {
-    return a->mapping == b->mapping && a->op == b->op &&
+    return a->mapping == b->mapping && a->op == b->op && a->may_miss == b->may_miss &&
            memcmp(&a->present, &b->present, sizeof a->present) == 0;
 }
 
-static bool is_ordered(const struct mapping *mapping)
+bool group_is_ordered(const struct mapping *mapping)
 {
     return mapping->serial_lane || !mapping->has_key;
 }
@@ -79,7 +80,7 @@ static bool may_merge(const struct group_member *member, const struct change *ch
 {
     const struct group_kind *kind = &member->group->kind;
     if (change->op != CHANGE_UPDATE || kind->op == CHANGE_DELETE ||
-        kind->mapping != change->mapping || is_ordered(change->mapping) ||
+        kind->mapping != change->mapping || group_is_ordered(change->mapping) ||
         !tuple_same_key(change->mapping, &member->change->new_row, &change->new_row))
         return false;
     struct column_set present = change_present(change);
@@ -90,7 +91,7 @@ static bool may_merge(const struct group_member *member, const struct change *ch
 static bool breaks_order(const struct groups *groups, const struct change *change)
 {
     struct group_kind kind = kind_of(change);
-    if (!is_ordered(change->mapping))
+    if (!group_is_ordered(change->mapping))
         return false;
     for (const struct group *group = groups->first; group != NULL; group = group->next) {
         if (group->kind.mapping->target == change->mapping->target && group->count > 0 &&

@@ -23,6 +23,7 @@ enum { GROUP_ROWS_MAX = 64 };
 struct group_kind {
     const struct mapping *mapping;
     enum change_op op;
+    bool may_miss;             /* a change of it may touch no row */
     struct column_set present; /* of updates only: the source columns that are there */
 };
 
@@ -53,6 +54,9 @@ void group_sent(struct groups *groups, struct group *group);
 
 /* Forgets all groups; they have been sent. */
 void groups_clear(struct groups *groups);
+
+/* Whether all changes of the table keep their order, not only those of a key. */
+bool group_is_ordered(const struct mapping *mapping);
 
 struct column_set change_present(const struct change *change);
 

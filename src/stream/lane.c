@@ -35,8 +35,8 @@ struct lane {
     struct applier applier;
     struct batch *batches; /* not yet answered, oldest first */
     struct batch *batches_last;
-    lsn_t partial_lsn; /* loaded: see invariant 3 */
-    unsigned partial;
+    lsn_t partial_lsn; /* commit of the source transaction that has begun here … */
+    unsigned partial;  /* … and how many of its changes are judged: see invariant 3 */
     bool open;         /* a target transaction is under way */
     bool inside;       /* … and a source transaction in it */
     unsigned open_changes;
@@ -44,8 +44,6 @@ struct lane {
     lsn_t open_end;            /* end of the last source transaction that is complete in it */
     int64_t open_commit_time;  /* its commit time */
     int64_t open_oldest_time;  /* commit time of the oldest in it */
-    lsn_t last_lsn;            /* of the last change taken … */
-    unsigned last_ordinal;     /* … and its number in its transaction */
     const struct mapping *resets[16]; /* tables reset in it */
     unsigned resets_count;
     int64_t progress_written_us;
@@ -187,12 +185,13 @@ static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *
     char number[12], position[LSN_TEXT_SIZE], partial_lsn[LSN_TEXT_SIZE], partial[12], changes[24],
         time_us[24];
     snprintf(number, sizeof number, "%u", lane->number);
-    snprintf(partial, sizeof partial, "%u", lane->inside ? lane->last_ordinal : 0);
+    bool cut = lane->partial_lsn != 0 && progress <= lane->partial_lsn; /* perhaps before a crash */
+    snprintf(partial, sizeof partial, "%u", cut ? lane->partial : 0);
     snprintf(changes, sizeof changes, "%llu", (unsigned long long)lane->open_counts.applied);
     snprintf(time_us, sizeof time_us, "%lld", (long long)lane->open_commit_time);
     const char *const values[] = {number,
                                   lsn_text(progress, position),
-                                  lane->inside ? lsn_text(lane->last_lsn, partial_lsn) : NULL,
+                                  cut ? lsn_text(lane->partial_lsn, partial_lsn) : NULL,
                                   partial,
                                   changes,
                                   lane->open_commit_time != 0 ? time_us : NULL};
@@ -310,8 +309,8 @@ static bool lane_stall(struct lane *lane, const struct change *change, struct er
 static void lane_enter(struct lane *lane, const struct change *change)
 {
     lane->inside = true;
-    lane->last_lsn = change->lsn;
-    lane->last_ordinal = change->ordinal;
+    lane->partial_lsn = change->lsn;
+    lane->partial = change->ordinal;
 }
 
 static bool lane_row_change(struct lane *lane, struct change *change, struct error *err)
@@ -340,6 +339,7 @@ static bool lane_end_transaction(struct lane *lane, const struct change *change,
                                  struct error *err)
 {
     lane->inside = false;
+    lane->partial_lsn = 0;
     lane->open_end = change->lsn;
     lane->open_commit_time = change->commit_time;
     if (lane->open_counts.transactions++ == 0)

@@ -53,16 +53,20 @@ static bool answer_server(void *context, struct error *err)
     return true;
 }
 
-/* What is complete goes to the lanes that can take it; only then is it called dispatched. */
-static bool feed(struct reception *reception, struct error *err)
+/* What has come goes to the lanes that can take it; only what is complete is called dispatched. */
+static void feed(struct reception *reception)
 {
     reception->fed_us = clock_monotonic_us();
-    if (!router_feed(&reception->router, err))
-        return false;
+    router_feed(&reception->router);
     lsn_t pushed = router_pushed(&reception->router, reception->complete);
     if (pushed > atomic_load(&reception->stream->dispatched))
         atomic_store(&reception->stream->dispatched, pushed);
-    return true;
+}
+
+static void feed_when_due(struct reception *reception)
+{
+    if (clock_monotonic_us() - reception->fed_us >= FEED_EVERY_US)
+        feed(reception);
 }
 
 /* ---- messages ---- */
@@ -126,14 +130,11 @@ static void take_begin(struct reception *reception, const struct pgoutput_messag
     router_begin(&reception->router, message);
 }
 
-static bool take_commit(struct reception *reception, const struct pgoutput_message *message,
-                        struct error *err)
+static void take_commit(struct reception *reception, const struct pgoutput_message *message)
 {
     reception->inside = false;
     reception->complete = message->commit.end_lsn;
     router_commit(&reception->router, message->commit.end_lsn);
-    bool due = clock_monotonic_us() - reception->fed_us >= FEED_EVERY_US;
-    return !due || feed(reception, err);
 }
 
 static bool take_message(struct reception *reception, const struct pgoutput_message *message,
@@ -144,7 +145,8 @@ static bool take_message(struct reception *reception, const struct pgoutput_mess
         take_begin(reception, message);
         return true;
     case PGOUTPUT_COMMIT:
-        return take_commit(reception, message, err);
+        take_commit(reception, message);
+        return true;
     case PGOUTPUT_RELATION:
         return relations_learn(reception->relations, message, err);
     case PGOUTPUT_INSERT:
@@ -168,6 +170,7 @@ static bool take_changes(struct reception *reception, const char *payload, size_
     bool ok = pgoutput_decode(payload, length, &reception->arena, &message, err) &&
               take_message(reception, &message, err);
     arena_clear(&reception->arena);
+    feed_when_due(reception); /* also inside a transaction, which may be long */
     return ok;
 }
 
@@ -176,7 +179,8 @@ static bool take_idle(struct reception *reception, struct error *err)
 {
     if (!reception->inside && reception->replication.server_end > reception->complete)
         reception->complete = reception->replication.server_end;
-    if (!feed(reception, err) || !answer_server(reception, err))
+    feed(reception);
+    if (!answer_server(reception, err))
         return false;
     bool kept = atomic_load(&reception->stream->dispatched) < reception->complete;
     return replication_wait(&reception->replication, kept ? FEED_EVERY_US : WAIT_US, err);

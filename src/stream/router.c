@@ -48,22 +48,39 @@ void router_release(struct router *router)
 
 /* ---- batches ---- */
 
-static bool lane_push(struct router *router, unsigned lane, struct error *err)
+static enum queue_result try_push(struct router *router, unsigned lane, int64_t wait_us)
 {
     struct batch *batch = router->lanes[lane].batch;
-    size_t weight = arena_bytes(&batch->arena);
+    enum queue_result result = queue_push(lane_queue(router->stream->lanes[lane]), batch,
+                                          arena_bytes(&batch->arena), wait_us);
+    if (result == QUEUE_OK)
+        router->lanes[lane].batch = NULL;
+    return result;
+}
+
+void router_feed(struct router *router)
+{
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        if (router->lanes[l].batch != NULL &&
+            queue_weight(lane_queue(router->stream->lanes[l])) == 0)
+            try_push(router, l, 0); /* closed: whoever waits next hears of it */
+    }
+}
+
+static bool lane_push(struct router *router, unsigned lane, struct error *err)
+{
     for (;;) {
-        enum queue_result result = queue_push(lane_queue(router->stream->lanes[lane]), batch,
-                                              weight, PUSH_WAIT_US);
+        enum queue_result result = try_push(router, lane, PUSH_WAIT_US);
         if (result == QUEUE_OK)
-            break;
+            return true;
         if (result == QUEUE_CLOSED || stop_requested(router->stream->stop))
             return stop_error(err);
-        if (!router->wait(router->wait_context, err)) /* keepalives go on */
+        router_feed(router); /* this lane's full queue must not hold up the others … */
+        if (router->lanes[lane].batch == NULL)
+            return true;
+        if (!router->wait(router->wait_context, err)) /* … and keepalives go on */
             return false;
     }
-    router->lanes[lane].batch = NULL;
-    return true;
 }
 
 bool router_flush(struct router *router, struct error *err)
@@ -75,22 +92,12 @@ bool router_flush(struct router *router, struct error *err)
     return true;
 }
 
-bool router_feed(struct router *router, struct error *err)
-{
-    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
-        bool hungry = queue_weight(lane_queue(router->stream->lanes[l])) == 0;
-        if (hungry && router->lanes[l].batch != NULL && !lane_push(router, l, err))
-            return false;
-    }
-    return true;
-}
-
 lsn_t router_pushed(const struct router *router, lsn_t complete)
 {
     for (unsigned l = 0; l < router->stream->lanes_count; l++) {
         const struct batch *batch = router->lanes[l].batch;
-        if (batch != NULL && batch->first->lsn < complete)
-            complete = batch->first->lsn;
+        if (batch != NULL && batch->since < complete)
+            complete = batch->since;
     }
     return complete;
 }
@@ -98,8 +105,10 @@ lsn_t router_pushed(const struct router *router, lsn_t complete)
 static struct change *lane_add(struct router *router, unsigned lane, enum change_op op)
 {
     struct router_lane *to = &router->lanes[lane];
-    if (to->batch == NULL)
+    if (to->batch == NULL) {
         to->batch = batch_new();
+        to->batch->since = router->lsn;
+    }
     struct change *change = batch_add(to->batch);
     change->op = op;
     change->xid = router->xid;

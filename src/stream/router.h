@@ -40,7 +40,7 @@ void router_commit(struct router *router, lsn_t end);
 /* Pushes batches onto their lanes' queues: all of them; or those whose lane has nothing waiting, so
  * that batches grow while lanes are busy. A full batch is pushed by itself. */
 bool router_flush(struct router *router, struct error *err) MUST_CHECK;
-bool router_feed(struct router *router, struct error *err) MUST_CHECK;
+void router_feed(struct router *router); /* never waits */
 
 /* Up to where everything has been pushed: `complete`, or less while a batch is kept. */
 lsn_t router_pushed(const struct router *router, lsn_t complete);

@@ -3,6 +3,7 @@
 #include "pg/conn.h"
 #include "pg/quote.h"
 #include "verify/position.h"
+#include "verify/reading.h"
 
 enum { ROUNDS = 3 }; /* an orphan must survive so many looks, each behind the lanes' next position */
 
@@ -36,7 +37,9 @@ static const char checks_sql[] =
     "        pg_catalog.format($f$SELECT pg_catalog.array_agg(o.row) FROM (SELECT"
     "          c.tableoid::text || '/' || c.ctid::text || '/' || c.xmin::text AS row"
     "          FROM %s AS c WHERE %s AND NOT EXISTS (SELECT FROM %s AS p WHERE %s)"
-    "          LIMIT 1000) AS o WHERE $1::text[] IS NULL OR o.row = ANY ($1::text[])$f$,"
+    "          AND ($1::text[] IS NULL OR"
+    "            c.tableoid::text || '/' || c.ctid::text || '/' || c.xmin::text = ANY ($1::text[]))"
+    "          LIMIT 10000) AS o$f$,"
     "          conrelid::regclass, given, confrelid::regclass, joined) FROM keys"
     " UNION ALL"
     " SELECT 'sequence is behind', d.objid::regclass::text,"
@@ -46,6 +49,7 @@ static const char checks_sql[] =
     "   FROM carried, pg_catalog.pg_depend d"
     "   JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'"
     "   JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
+    "   AND a.atttypid IN (20, 21, 23)"
     "  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')"
     "    AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = ANY (oids)"
     " ORDER BY 1, 2";
@@ -66,19 +70,20 @@ static bool look(PGconn *shard, const char *sql, const char *before, char **wron
     return true;
 }
 
-/* Looks again and again, each time when the lanes have passed where the source was. */
+/* Looks again and again, each time when the lanes have passed where the source was. *passed is false
+ * when they stand: then what is wrong may be on its way. */
 static bool look_closely(struct session *session, PGconn *shard, const char *sql, char **wrong,
-                         struct error *err)
+                         bool *passed, struct error *err)
 {
     char why[256];
     lsn_t position;
-    bool passed = true;
+    *passed = true;
     if (!look(shard, sql, NULL, wrong, err))
         return false;
-    for (int round = 1; *wrong != NULL && round < ROUNDS && passed; round++) {
+    for (int round = 1; *wrong != NULL && round < ROUNDS && *passed; round++) {
         char *before = *wrong;
         bool ok = position_now(session, &position, err) &&
-                  position_wait(session, position, &passed, why, sizeof why, err) &&
+                  position_wait(session, position, passed, why, sizeof why, err) &&
                   look(shard, sql, before, wrong, err);
         free(before);
         if (!ok)
@@ -87,34 +92,77 @@ static bool look_closely(struct session *session, PGconn *shard, const char *sql
     return true;
 }
 
+/* Of rows as tableoid/ctid/xmin; what is no row counts as one. */
 static uint64_t count_of(const char *array)
 {
-    uint64_t count = 1;
+    uint64_t slashes = 0;
     for (; *array != '\0'; array++)
-        count += *array == ',';
-    return count;
+        slashes += *array == '/';
+    return slashes > 0 ? slashes / 2 : 1;
 }
 
-static bool check_shard(struct session *session, unsigned shard, const char *oids, json_t *found,
-                        uint64_t *wrong, struct error *err)
+/* What is found. */
+struct tally_of_checks {
+    json_t *found;
+    uint64_t wrong, undecided;
+};
+
+static bool check(struct session *session, unsigned shard, const char *what, const char *object,
+                  const char *sql, struct tally_of_checks *tally, struct error *err)
 {
-    PGconn *conn = session->shards[shard];
-    PGresult *checks = conn_query(conn, checks_sql, 1, &oids, err);
+    char *rows;
+    bool passed;
+    if (!look_closely(session, session->shards[shard], sql, &rows, &passed, err))
+        return error_context(err, "checking %s on shard %u", object, shard);
+    if (rows == NULL)
+        return true;
+    bool matters = strcmp(what, "sequence is behind") != 0;
+    tally->wrong += matters && passed;
+    tally->undecided += matters && !passed;
+    json_array_append_new(tally->found,
+                          json_pack("{s:i, s:s, s:s, s:I}", "shard", (int)shard, "check", what,
+                                    "object", object, "count", (json_int_t)count_of(rows)));
+    free(rows);
+    return true;
+}
+
+static bool check_catalog(struct session *session, unsigned shard, const char *oids,
+                          struct tally_of_checks *tally, struct error *err)
+{
+    PGresult *checks = conn_query(session->shards[shard], checks_sql, 1, &oids, err);
     bool ok = checks != NULL;
-    for (int row = 0; ok && row < PQntuples(checks); row++) {
-        char *rows;
-        const char *check = result_text(checks, row, 0);
-        ok = look_closely(session, conn, result_text(checks, row, 2), &rows, err);
-        if (!ok || rows == NULL)
-            continue;
-        *wrong += strcmp(check, "sequence is behind") != 0;
-        json_array_append_new(found, json_pack("{s:i, s:s, s:s, s:I}", "shard", (int)shard, "check",
-                                               check, "object", result_text(checks, row, 1),
-                                               "count", (json_int_t)count_of(rows)));
-        free(rows);
-    }
+    for (int row = 0; ok && row < PQntuples(checks); row++)
+        ok = check(session, shard, result_text(checks, row, 0), result_text(checks, row, 1),
+                   result_text(checks, row, 2), tally, err);
     PQclear(checks);
-    return ok || error_context(err, "checking the constraints of shard %u", shard);
+    return ok;
+}
+
+/* A merge's rows are read part by part; those of no part are nobody's. */
+static bool check_strays(struct session *session, unsigned shard,
+                         const struct mapping *const *tables, unsigned tables_count,
+                         struct tally_of_checks *tally, struct error *err)
+{
+    struct arena arena;
+    bool ok = true;
+    arena_init(&arena, 16 * 1024);
+    const struct mapping **parts = arena_alloc(&arena, (tables_count + 1) * sizeof *parts);
+    for (unsigned t = 0; ok && t < tables_count; t++) {
+        unsigned count = 0;
+        bool first = tables[t]->merged;
+        for (unsigned p = 0; p < tables_count; p++) {
+            if (tables[p]->target != tables[t]->target)
+                continue;
+            first &= p >= t;
+            parts[count++] = tables[p];
+        }
+        ok = !first || check(session, shard, "row of no part",
+                             quote_name_dup(&arena, tables[t]->target->schema,
+                                            tables[t]->target->name),
+                             reading_strays(parts, count, &arena), tally, err);
+    }
+    arena_release(&arena);
+    return ok;
 }
 
 /* OIDs differ from shard to shard. */
@@ -149,17 +197,21 @@ static char *names_of(const struct mapping *const *tables, unsigned tables_count
 }
 
 bool checks_run(struct session *session, const struct mapping *const *tables,
-                unsigned tables_count, json_t *found, uint64_t *wrong, struct error *err)
+                unsigned tables_count, json_t *found, uint64_t *wrong, uint64_t *undecided,
+                struct error *err)
 {
+    struct tally_of_checks tally = {.found = found};
     char *names = names_of(tables, tables_count);
     bool ok = true;
-    *wrong = 0;
     for (unsigned s = 0; ok && s < session->shards_count; s++) {
         char *oids = NULL;
         ok = oids_on(session->shards[s], names, &oids, err) &&
-             check_shard(session, s, oids, found, wrong, err);
+             check_catalog(session, s, oids, &tally, err) &&
+             check_strays(session, s, tables, tables_count, &tally, err);
         free(oids);
     }
     free(names);
+    *wrong = tally.wrong;
+    *undecided = tally.undecided;
     return ok;
 }

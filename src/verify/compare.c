@@ -7,7 +7,8 @@
 
 enum {
     BUCKETS_MAX = 1 << 16,   /* of a table that is read whole; an interval is one bucket */
-    ENTRIES_MAX = 1000000,   /* rows of which keys are kept at a time */
+    ENTRIES_MAX = 1000000,   /* rows of which keys are kept at a time … */
+    ENTRY_BYTES_MAX = 1 << 26, /* … and their bytes, where the whole row is the key */
     KEY_BYTES_MAX = 1 << 26,
 };
 
@@ -22,7 +23,8 @@ struct entry {
     UT_hash_handle hh;
     struct digest digest;
     uint64_t needed;  /* a bit for each shard that must have the row; without a key: bit 0 */
-    int64_t count;    /* without a key: how many rows more the source has */
+    bool suspect;     /* whatever else comes */
+    int64_t *counts;  /* without a key: by shard that must have it, how many rows more the source has */
     unsigned key_length;
     char key[];
 };
@@ -50,21 +52,26 @@ static unsigned sides_of(const struct comparison *comparison)
     return 1 + (comparison->mapping->everywhere ? comparison->session->shards_count : 1);
 }
 
+static void comparison_buckets(struct comparison *comparison, unsigned buckets)
+{
+    comparison->buckets = buckets;
+    comparison->tallies =
+        check_calloc((size_t)sides_of(comparison) * buckets, sizeof *comparison->tallies);
+    comparison->wrong = check_calloc(buckets, sizeof *comparison->wrong);
+}
+
 static void comparison_init(struct comparison *comparison, struct session *session,
                             const struct mapping *mapping, struct bounds bounds,
                             struct arena *arena)
 {
     unsigned shards = session->shards_count;
     *comparison = (struct comparison){.session = session, .mapping = mapping};
-    comparison->buckets = reading_by_intervals(mapping) ? 1 : BUCKETS_MAX;
     comparison->source_select = reading_source(mapping, bounds, arena);
     comparison->target_selects = arena_alloc(arena, shards * sizeof *comparison->target_selects);
     for (unsigned s = 0; s < shards; s++)
         comparison->target_selects[s] = reading_target(mapping, bounds, s, shards, arena);
     comparison->targets = arena_zalloc(arena, shards * sizeof *comparison->targets);
-    comparison->tallies = check_calloc((size_t)sides_of(comparison) * comparison->buckets,
-                                       sizeof *comparison->tallies);
-    comparison->wrong = check_calloc(comparison->buckets, sizeof *comparison->wrong);
+    comparison_buckets(comparison, reading_by_intervals(mapping) ? 1 : BUCKETS_MAX);
     buffer_init(&comparison->key, KEY_BYTES_MAX);
     arena_init(&comparison->entries_arena, 256 * 1024);
 }
@@ -118,11 +125,11 @@ static bool read_side(struct comparison *comparison, struct rows *rows, int shar
             return false;
         if (++seen % 1024 != 0)
             continue;
-        if (stop_requested(comparison->session->stop))
+        if (session_stopped(comparison->session))
             return stop_error(err);
         if (shard == SOURCE)
             throttle_take(comparison->session->throttle, rows->bytes - paid,
-                          comparison->session->stop);
+                          comparison->session->outer);
         paid = rows->bytes;
     }
 }
@@ -289,16 +296,31 @@ static void enter_keyed(struct comparison *comparison, const struct rows *rows, 
     if (met)
         entry->needed &= ~bit;
     else
-        entry->count = 1; /* whatever else comes */
+        entry->suspect = true;
 }
 
-static void enter_unkeyed(struct comparison *comparison, int shard)
+static void enter_unkeyed(struct comparison *comparison, const struct rows *rows, int shard)
 {
     struct entry *entry = entry_find(comparison);
-    int64_t copies = comparison->mapping->everywhere ? comparison->session->shards_count : 1;
-    if (entry == NULL)
+    unsigned owners = sides_of(comparison) - 1;
+    if (entry == NULL) {
         entry = entry_add(comparison);
-    entry->count += shard == SOURCE ? copies : -1;
+        entry->counts =
+            arena_zalloc(&comparison->entries_arena, owners * sizeof *entry->counts);
+    }
+    entry->suspect |= !rows->placed;
+    for (unsigned o = 0; shard == SOURCE && o < owners; o++)
+        entry->counts[o]++;
+    if (shard != SOURCE)
+        entry->counts[owners == 1 ? 0 : shard]--;
+}
+
+static bool is_suspect(const struct comparison *comparison, const struct entry *entry)
+{
+    bool suspect = entry->suspect || entry->needed != 0;
+    for (unsigned o = 0; entry->counts != NULL && o < sides_of(comparison) - 1; o++)
+        suspect |= entry->counts[o] != 0;
+    return suspect;
 }
 
 static bool enter_row(struct comparison *comparison, const struct rows *rows, int shard,
@@ -312,7 +334,7 @@ static bool enter_row(struct comparison *comparison, const struct rows *rows, in
     if (comparison->mapping->has_key)
         enter_keyed(comparison, rows, shard);
     else
-        enter_unkeyed(comparison, shard);
+        enter_unkeyed(comparison, rows, shard);
     return true;
 }
 
@@ -320,25 +342,43 @@ static void take_suspects(struct comparison *comparison, struct suspects *suspec
 {
     struct entry *entry, *next;
     HASH_ITER (hh, comparison->entries, entry, next) {
-        if (entry->needed != 0 || entry->count != 0)
+        if (is_suspect(comparison, entry))
             suspects_add(suspects, comparison->mapping, entry->key, entry->key_length);
     }
     HASH_CLEAR(hh, comparison->entries);
     arena_clear(&comparison->entries_arena);
 }
 
+static uint64_t rows_read(const struct comparison *comparison)
+{
+    uint64_t rows = 0;
+    for (unsigned t = 0; t < sides_of(comparison) * comparison->buckets; t++)
+        rows += comparison->tallies[t].rows;
+    return rows;
+}
+
+/* How many rows may be kept at a time. */
+static uint64_t entries_max(const struct comparison *comparison)
+{
+    uint64_t rows = rows_read(comparison);
+    uint64_t row_bytes = rows > 0 ? 2 * comparison->compared->bytes / rows : 0;
+    uint64_t fit = ENTRY_BYTES_MAX / (row_bytes + 1) + 1;
+    return comparison->mapping->has_key || fit > ENTRIES_MAX ? ENTRIES_MAX : fit;
+}
+
 /* Of the wrong buckets, as many as fit; the others wait. Gives how many wait. */
 static unsigned choose_buckets(struct comparison *comparison, bool *waiting)
 {
-    uint64_t rows = 0;
+    uint64_t rows = 0, most = entries_max(comparison);
     unsigned left = 0;
     for (unsigned b = 0; b < comparison->buckets; b++) {
-        waiting[b] = comparison->wrong[b] && rows > ENTRIES_MAX;
+        waiting[b] = comparison->wrong[b] && rows > most;
         if (waiting[b]) {
             comparison->wrong[b] = false;
             left++;
         } else if (comparison->wrong[b]) {
-            rows += comparison->tallies[b].rows;
+            for (unsigned side = 0; side < sides_of(comparison); side++)
+                rows += comparison->tallies[side * comparison->buckets + b].rows;
         }
     }
     return left;
@@ -361,6 +401,20 @@ static bool compare_keys(struct comparison *comparison, struct suspects *suspect
     return ok;
 }
 
+/* An interval with more rows than can be kept, on one side at least: into buckets first. */
+static bool divide(struct comparison *comparison, struct error *err)
+{
+    if (comparison->buckets > 1 || rows_read(comparison) <= entries_max(comparison))
+        return true;
+    free(comparison->tallies);
+    free(comparison->wrong);
+    comparison_buckets(comparison, BUCKETS_MAX);
+    if (!read_sides(comparison, tally_row, err))
+        return false;
+    mark_wrong(comparison);
+    return true;
+}
+
 bool compare_interval(struct session *session, const struct mapping *mapping, struct bounds bounds,
                       struct suspects *suspects, struct compared *compared, struct error *err)
 {
@@ -374,7 +428,8 @@ bool compare_interval(struct session *session, const struct mapping *mapping, st
                          : read_sides(&comparison, tally_row, err);
     if (ok) {
         count_rows(&comparison);
-        ok = mark_wrong(&comparison) == 0 || compare_keys(&comparison, suspects, err);
+        ok = mark_wrong(&comparison) == 0 ||
+             (divide(&comparison, err) && compare_keys(&comparison, suspects, err));
     }
     comparison_release(&comparison);
     arena_release(&arena);

@@ -9,12 +9,14 @@ enum {
     CLOSE_AFTER = 3,     /* rounds without a verdict; then a suspect is looked at alone */
     HISTORY_MAX = 20000, /* times that the source's row is read then … */
     HISTORY_BYTES_MAX = 64 << 20, /* … and what that may take */
+    DESCRIBED_MAX = 10000,   /* differences; more are counted */
+    VALUE_BYTES_MAX = 1000,  /* of a value that is shown */
 };
 
 /* What an earlier round saw. */
 struct evidence {
     uint64_t newest;    /* transactions of the source that ran then are all below */
-    char versions[512];     /* of both sides */
+    struct seen source, target; /* their versions only */
 };
 
 struct round {
@@ -45,17 +47,19 @@ void judgement_release(struct judgement *judgement)
 static bool follow(struct session *session, struct round *round, lsn_t position, bool *passed,
                    struct error *err)
 {
-    const char *version = round->before[0].version;
+    const struct seen *last = &round->before[0];
     round->history = arena_alloc(&round->arena, HISTORY_MAX * sizeof *round->history);
-    for (unsigned reads = 0; !*passed && reads < HISTORY_MAX &&
+    for (unsigned reads = 0; !*passed && !session_stopped(session) && reads < HISTORY_MAX &&
                              arena_bytes(&round->arena) < HISTORY_BYTES_MAX;
          reads++) {
         struct seen *seen = &round->history[round->history_count];
         if (!seen_source(session, round->suspects[0], &round->arena, seen, err) ||
             !position_passed(session, position, passed, err))
             return false;
-        round->history_count += strcmp(seen->version, version) != 0;
-        version = seen->version;
+        if (seen_same_version(seen, last))
+            continue;
+        last = seen;
+        round->history_count++;
     }
     return true;
 }
@@ -119,17 +123,17 @@ static enum verdict judge_one(const struct session *session, const struct round 
     if (was_at_source(session, round, i))
         return JUDGED_EQUAL;
     suspect->rounds++;
-    if (strcmp(before->version, after->version) != 0) {
+    if (!seen_same_version(before, after)) {
         free(suspect->evidence);
         suspect->evidence = NULL;
         return JUDGED_OPEN;
     }
     if (mapping->has_key && untouched(before, after))
         return JUDGED_DIFFERENT;
-    struct evidence now = {.newest = round->newest};
-    snprintf(now.versions, sizeof now.versions, "%s|%s", after->version, target->version);
+    struct evidence now = {.newest = round->newest, .source = *after, .target = *target};
     const struct evidence *then = suspect->evidence;
-    if (then != NULL && strcmp(then->versions, now.versions) == 0)
+    if (then != NULL && seen_same_version(&then->source, after) &&
+        seen_same_version(&then->target, target))
         return round->oldest >= then->newest ? JUDGED_DIFFERENT : JUDGED_OPEN;
     if (suspect->evidence == NULL)
         suspect->evidence = check_malloc(sizeof *suspect->evidence);
@@ -158,7 +162,12 @@ static const char *kind_of(const struct session *session, const struct mapping *
 
 static json_t *text_or_null(const char *text)
 {
-    json_t *value = text != NULL ? json_string(text) : json_null();
+    size_t length = text != NULL ? strnlen(text, VALUE_BYTES_MAX) : 0;
+    if (length == VALUE_BYTES_MAX) {
+        while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80)
+            length--; /* not within a character */
+    }
+    json_t *value = text != NULL ? json_stringn(text, length) : json_null();
     return value != NULL ? value : json_string("(not UTF-8)");
 }
 
@@ -212,6 +221,8 @@ static void report(const struct session *session, const struct mapping *mapping,
     const struct seen_row *row = source->count > 0   ? &source->rows[0]
                                  : target->count > 0 ? &target->rows[0]
                                                      : NULL;
+    if (json_array_size(judgement->differences) >= DESCRIBED_MAX)
+        return;
     json_array_append_new(
         judgement->differences,
         json_pack("{s:s, s:s, s:o, s:o, s:o}", "table", mapping->name, "kind",
@@ -273,6 +284,10 @@ bool judge(struct session *session, struct suspects *suspects, struct judgement 
     bool ok = true, passed = true;
     arena_init(&round->arena, 256 * 1024);
     while (ok && passed && suspects->first != NULL && clock_monotonic_us() < deadline_us) {
+        if (session_stopped(session)) {
+            ok = stop_error(err);
+            break;
+        }
         take_batch(suspects, round);
         for (unsigned i = 0; ok && i < round->count; i++)
             ok = session_prepare(session, round->suspects[i]->mapping, err);

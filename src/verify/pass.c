@@ -153,7 +153,7 @@ static void learn(struct pass *pass, const struct interval *interval,
 static bool work(struct pass *pass, struct session *session, struct error *err)
 {
     struct interval interval;
-    while (!stop_requested(&pass->stop) && next_interval(pass, session, &interval, err)) {
+    while (!session_stopped(session) && next_interval(pass, session, &interval, err)) {
         struct compared compared = {0};
         int64_t begun_us = clock_monotonic_us();
         if (!session_prepare(session, interval.table->mapping, err) ||
@@ -161,8 +161,6 @@ static bool work(struct pass *pass, struct session *session, struct error *err)
                               &compared, err))
             return false;
         learn(pass, &interval, &compared, clock_monotonic_us() - begun_us);
-        if (stop_requested(pass->outer))
-            stop_request(&pass->stop);
     }
     return err->class == ERROR_NONE;
 }
@@ -172,6 +170,7 @@ static struct session session_of(struct pass *pass)
     return (struct session){.config = pass->config,
                             .options = pass->options,
                             .stop = &pass->stop,
+                            .outer = pass->outer,
                             .throttle = &pass->throttle};
 }
 
@@ -203,7 +202,7 @@ static bool run_workers(struct pass *pass, struct error *err)
         *err = pass->stop.err;
         return false;
     }
-    return !stop_requested(&pass->stop) || stop_error(err);
+    return !stop_requested(pass->outer) || stop_error(err);
 }
 
 /* ---- what can be looked at ---- */
@@ -272,6 +271,13 @@ static bool any_skipped(const struct pass *pass)
     return false;
 }
 
+static void set_outcome(struct verification *verification, enum outcome outcome)
+{
+    static const char *const names[] = {"equal", "different", "undecided"};
+    verification->outcome = outcome;
+    json_object_set_new(verification->report, "outcome", json_string(names[outcome]));
+}
+
 /* Counts that were not taken at one moment prove nothing, so that they differ decides nothing. */
 static bool counts_differ(const struct pass *pass)
 {
@@ -287,18 +293,17 @@ static bool counts_differ(const struct pass *pass)
 static void report(const struct pass *pass, const struct judgement *judgement, json_t *checks,
                    uint64_t checks_wrong, int64_t took_us, struct verification *verification)
 {
-    static const char *const names[] = {"equal", "different", "undecided"};
     bool undecided = judgement->undecided > 0 || any_skipped(pass) || counts_differ(pass);
-    verification->outcome = judgement->different > 0 || checks_wrong > 0 ? OUTCOME_DIFFERENT
-                            : undecided              ? OUTCOME_UNDECIDED
-                                                     : OUTCOME_EQUAL;
+    enum outcome outcome = judgement->different > 0 || checks_wrong > 0 ? OUTCOME_DIFFERENT
+                           : undecided                                  ? OUTCOME_UNDECIDED
+                                                                        : OUTCOME_EQUAL;
     verification->report = json_pack(
-        "{s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:O, s:O}", "outcome", names[verification->outcome],
-        "seconds", (double)took_us / 1e6, "in_flight", (json_int_t)judgement->equal, "different",
+        "{s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:O, s:O}", "outcome", "", "seconds", (double)took_us / 1e6, "in_flight", (json_int_t)judgement->equal, "different",
         (json_int_t)judgement->different, "undecided", (json_int_t)judgement->undecided,
         "why_undecided", judgement->why_undecided, "tables", report_tables(pass, judgement),
         "checks", checks, "differences", judgement->differences);
     CHECK(verification->report != NULL);
+    set_outcome(verification, outcome);
 }
 
 /* What was wrong is brought right and looked at again; the report keeps what was found first. */
@@ -315,8 +320,10 @@ static bool repair_and_judge(struct pass *pass, struct session *session,
         json_object_set_new(verification->report, "repaired", json_integer((json_int_t)repaired));
         json_object_set_new(verification->report, "left",
                             json_integer((json_int_t)(again.different + again.undecided)));
-        if (again.different + again.undecided + checks_wrong == 0 && first->undecided == 0)
-            verification->outcome = OUTCOME_EQUAL;
+        bool equal = again.different + again.undecided + checks_wrong + first->undecided == 0 &&
+                     !any_skipped(pass);
+        if (equal)
+            set_outcome(verification, OUTCOME_EQUAL);
     }
     judgement_release(&again);
     return ok;
@@ -345,17 +352,30 @@ static bool run_quick(struct pass *pass, struct session *session, struct error *
     return true;
 }
 
+/* What was found is told, also when it could not be repaired. */
+static void repair_or_tell(struct pass *pass, struct session *session, struct judgement *judgement,
+                           uint64_t checks_wrong, struct verification *verification)
+{
+    struct error err = ERROR_INIT;
+    if (repair_and_judge(pass, session, judgement, checks_wrong, verification, &err))
+        return;
+    log_error(&err);
+    json_object_set_new(verification->report, "repair_failed", json_string(err.message));
+}
+
 /* Of the tables that were looked at. */
 static bool run_checks(struct pass *pass, struct session *session, json_t *found, uint64_t *wrong,
-                       struct error *err)
+                       struct judgement *judgement, struct error *err)
 {
+    uint64_t undecided = 0;
     const struct mapping **tables = check_calloc(pass->tables_count + 1, sizeof *tables);
     unsigned count = 0;
     for (unsigned t = 0; t < pass->tables_count; t++) {
         if (pass->tables[t].skipped == NULL)
             tables[count++] = pass->tables[t].mapping;
     }
-    bool ok = count == 0 || checks_run(session, tables, count, found, wrong, err);
+    bool ok = count == 0 || checks_run(session, tables, count, found, wrong, &undecided, err);
+    judgement->undecided += undecided;
     free(tables);
     return ok;
 }
@@ -375,12 +395,12 @@ static bool run_pass(struct pass *pass, struct verification *verification, struc
     bool ok = skip_unfinished(pass, &session, err) &&
               (quick ? run_quick(pass, &session, err) : run_workers(pass, err)) &&
               judge(&session, &pass->suspects, &judgement, err) &&
-              (quick || run_checks(pass, &session, checks, &checks_wrong, err));
+              (quick || run_checks(pass, &session, checks, &checks_wrong, &judgement, err));
     if (ok)
         report(pass, &judgement, checks, checks_wrong, clock_monotonic_us() - begun_us,
                verification);
     if (ok && pass->options->repair && !pass->options->dry_run && judgement.different > 0)
-        ok = repair_and_judge(pass, &session, &judgement, checks_wrong, verification, err);
+        repair_or_tell(pass, &session, &judgement, checks_wrong, verification);
     json_decref(checks);
     judgement_release(&judgement);
     session_close(&session);

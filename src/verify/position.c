@@ -5,7 +5,7 @@
 
 enum {
     POLL_US = 5 * 1000,
-    STANDS_US = 20 * 1000 * 1000, /* lanes that do not move for so long do not run */
+    STANDS_US = 10 * 1000 * 1000, /* lanes that do not move for so long may not run */
 };
 
 bool position_now(struct session *session, lsn_t *position, struct error *err)
@@ -61,6 +61,22 @@ bool position_passed(struct session *session, lsn_t position, bool *passed, stru
     return true;
 }
 
+/* A lane may be long over one transaction; without an instance it is for ever. */
+static bool instance_runs(PGconn *control, bool *runs, struct error *err)
+{
+    PGresult *result = conn_query_row(
+        control,
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity"
+        " WHERE application_name = 'pgportage instance'"
+        "   AND datname = pg_catalog.current_database())",
+        0, NULL, err);
+    if (result == NULL)
+        return false;
+    *runs = result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
 static bool wait_for_shard(struct session *session, unsigned shard, lsn_t position, bool *passed,
                            char *why, size_t why_size, struct error *err)
 {
@@ -75,14 +91,18 @@ static bool wait_for_shard(struct session *session, unsigned shard, lsn_t positi
         if (progress != last)
             moved_us = clock_monotonic_us();
         last = progress;
-        if (clock_monotonic_us() - moved_us > STANDS_US) {
+        int64_t stands_us = clock_monotonic_us() - moved_us;
+        bool runs = true;
+        if (stands_us > STANDS_US && !instance_runs(session->shards[0], &runs, err))
+            return false;
+        if (!runs || stands_us > session->options->patience_us) {
             snprintf(why, why_size,
-                     "the stream stands at " LSN_FORMAT " on shard %u, before " LSN_FORMAT
-                     ": is \"pgportage run\" running?",
-                     LSN_ARGS(progress), shard, LSN_ARGS(position));
+                     "the stream stands at " LSN_FORMAT " on shard %u, before " LSN_FORMAT "%s",
+                     LSN_ARGS(progress), shard, LSN_ARGS(position),
+                     runs ? "" : ": \"pgportage run\" does not run");
             return true;
         }
-        if (stop_wait(session->stop, POLL_US))
+        if (session_wait(session, POLL_US))
             return stop_error(err);
     }
 }

@@ -8,8 +8,7 @@ enum { STATEMENT_MAX = 1 << 20 };
 static const uint32_t binary_types[] = {
     16 /* bool */,    17 /* bytea */,     18 /* "char" */,   19 /* name */,       20 /* int8 */,
     21 /* int2 */,    23 /* int4 */,      25 /* text */,     114 /* json */,      650 /* cidr */,
-    700 /* float4 */, 701 /* float8 */,   829 /* macaddr */, 869 /* inet */,      1042 /* bpchar */,
-    1043 /* varchar */, 1082 /* date */,  1083 /* time */,   1114 /* timestamp */,
+    700 /* float4 */, 701 /* float8 */,   829 /* macaddr */, 869 /* inet */,      1043 /* varchar */, 1082 /* date */,  1083 /* time */,   1114 /* timestamp */,
     1184 /* timestamptz */, 1186 /* interval */, 1266 /* timetz */, 1560 /* bit */,
     1562 /* varbit */, 1700 /* numeric */, 2950 /* uuid */,  3802 /* jsonb */,
 };
@@ -50,11 +49,26 @@ bool reading_is_placed(const struct mapping *mapping, unsigned shards)
 
 /* ---- items ---- */
 
-/* With the type's length where the target rounds or pads to it; never where a cast would cut. */
+enum { BPCHAR = 1042, NUMERIC = 1700, TIME = 1083, TIMESTAMP = 1114, TIMESTAMPTZ = 1184,
+       INTERVAL = 1186, TIMETZ = 1266 };
+
+/*
+ * With the type's length or scale where an assignment rounds; never where an explicit cast would cut
+ * silently and an assignment fails. What is below a domain has the domain's.
+ */
 static const char *cast_of(const struct column *target)
 {
-    bool cuts = target->base_oid == 25 || target->base_oid == 1043;
-    return cuts || target->type_oid != target->base_oid ? target->base_type : target->full_type;
+    switch (target->base_oid) {
+    case NUMERIC:
+    case TIME:
+    case TIMETZ:
+    case TIMESTAMP:
+    case TIMESTAMPTZ:
+    case INTERVAL:
+        return target->base_full_type;
+    default:
+        return target->base_type;
+    }
 }
 
 static void put_source_item(struct buffer *sql, const struct mapping *mapping, unsigned item,
@@ -147,7 +161,7 @@ static const char *put_target_where(struct buffer *sql, const struct mapping *ma
             continue;
         buffer_puts(sql, word);
         quote_ident(sql, mapping->items[i].target->name);
-        buffer_printf(sql, " = (%s)", mapping->items[i].select->expr);
+        buffer_printf(sql, " IS NOT DISTINCT FROM (%s)", mapping->items[i].select->expr);
         word = " AND ";
     }
     return word;
@@ -162,7 +176,7 @@ static void put_sample(struct buffer *sql, double percent)
 static const char *put_target_table(struct buffer *sql, const struct mapping *mapping,
                                     double percent)
 {
-    buffer_puts(sql, " FROM ");
+    buffer_puts(sql, mapping->target->kind == 'p' ? " FROM " : " FROM ONLY ");
     quote_name(sql, mapping->target->schema, mapping->target->name);
     put_sample(sql, percent);
     return put_target_where(sql, mapping);
@@ -337,10 +351,16 @@ static void put_source_key(struct buffer *sql, const struct mapping *mapping, un
                       (source->base_oid == target->base_oid ||
                        (is_integer(mapping->key[k].sort) &&
                         is_integer(sortkey_type_of(target->base_oid, true))));
-    if (comparable)
+    if (comparable) {
         quote_ident(sql, source->name); /* by its index */
-    else
+        buffer_printf(sql, " = $%u", k + 1);
+    } else if (is_integer(mapping->key[k].sort)) { /* whose text is the target's key */
+        quote_ident(sql, source->name);
+        buffer_printf(sql, " = $%u::text::%s", k + 1, source->base_type);
+    } else {
         put_source_item(sql, mapping, item, false);
+        buffer_printf(sql, " = $%u", k + 1);
+    }
 }
 
 /* Without a key a row is told by all of its items, where nulls are equal. */
@@ -356,6 +376,7 @@ static void put_key_match(struct buffer *sql, const struct mapping *mapping, con
             buffer_puts(sql, reading_is_binary(mapping, item) ? "" : "::text");
         } else if (mapping->has_key) {
             put_source_key(sql, mapping, k);
+            continue;
         } else {
             put_source_item(sql, mapping, item, true);
         }
@@ -403,5 +424,31 @@ const char *reading_place(const struct mapping *mapping, unsigned shard, unsigne
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "SELECT ");
     put_place(&sql, mapping, shard, shards, "$1");
+    return finish(&sql, arena);
+}
+
+const char *reading_strays(const struct mapping *const *parts, unsigned parts_count,
+                           struct arena *arena)
+{
+    struct buffer sql;
+    const struct relation *target = parts[0]->target;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT pg_catalog.array_agg(o.row) FROM (SELECT tableoid::text || '/' ||"
+                      " ctid::text || '/' || xmin::text AS row FROM ");
+    buffer_puts(&sql, target->kind == 'p' ? "" : "ONLY ");
+    quote_name(&sql, target->schema, target->name);
+    for (unsigned p = 0; p < parts_count; p++) {
+        buffer_puts(&sql, p == 0 ? " WHERE NOT (true" : " AND NOT (true");
+        for (unsigned i = 0; i < parts[p]->items_count; i++) {
+            if (parts[p]->items[i].select->kind != SELECT_CONSTANT)
+                continue;
+            buffer_puts(&sql, " AND ");
+            quote_ident(&sql, parts[p]->items[i].target->name);
+            buffer_printf(&sql, " IS NOT DISTINCT FROM (%s)", parts[p]->items[i].select->expr);
+        }
+        buffer_putc(&sql, ')');
+    }
+    buffer_puts(&sql, " AND ($1::text[] IS NULL OR tableoid::text || '/' || ctid::text || '/' ||"
+                      " xmin::text = ANY ($1::text[])) LIMIT 10000) AS o");
     return finish(&sql, arena);
 }

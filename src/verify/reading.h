@@ -63,6 +63,10 @@ const char *reading_target_row(const struct mapping *mapping, unsigned shard, un
 /* FROM-less WHERE of a shard's rows of a key: " WHERE … = $1 AND …", for what repair deletes. */
 const char *reading_target_match(const struct mapping *mapping, struct arena *arena);
 
+/* Rows of a merge's target that are of none of its `parts`, as an array of texts, or of those in $1. */
+const char *reading_strays(const struct mapping *const *parts, unsigned parts_count,
+                           struct arena *arena);
+
 /* Whether a row whose shard key is $1 belongs on the shard. */
 const char *reading_place(const struct mapping *mapping, unsigned shard, unsigned shards,
                           struct arena *arena);

@@ -14,6 +14,8 @@ enum { STATEMENT_MAX = 1 << 20 };
 
 static void put_table(struct buffer *sql, const struct mapping *mapping)
 {
+    if (mapping->target->kind != 'p')
+        buffer_puts(sql, "ONLY ");
     quote_name(sql, mapping->target->schema, mapping->target->name);
 }
 
@@ -36,7 +38,7 @@ static const char *insert_sql(const struct mapping *mapping, struct arena *arena
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "INSERT INTO ");
-    put_table(&sql, mapping);
+    quote_name(&sql, mapping->target->schema, mapping->target->name);
     for (unsigned i = 0; i < mapping->items_count; i++) {
         buffer_puts(&sql, i > 0 ? ", " : " (");
         quote_ident(&sql, mapping->items[i].target->name);
@@ -50,21 +52,39 @@ static const char *insert_sql(const struct mapping *mapping, struct arena *arena
     return text;
 }
 
-/* UPDATE of the one row at ctid $1, so that columns which are not mapped stay. */
-static const char *update_sql(const struct mapping *mapping, struct arena *arena)
+/* What an UPDATE in place sets: not the key, which is the same, nor what only an INSERT may give. */
+static bool is_settable(const struct mapping *mapping, unsigned item)
+{
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        if (mapping->key[k].item == (int)item)
+            return false;
+    }
+    return mapping->items[item].select->kind != SELECT_CONSTANT &&
+           !mapping->items[item].target->identity_always;
+}
+
+/* UPDATE of the one row of a version ($1: tableoid/ctid/xmin), so that columns which are not mapped
+ * stay. Gives the number of parameters; `items` tells whose they are. NULL when nothing is settable. */
+static const char *update_sql(const struct mapping *mapping, struct arena *arena, unsigned *items,
+                              unsigned *count)
 {
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "UPDATE ");
     put_table(&sql, mapping);
+    *count = 0;
     for (unsigned i = 0; i < mapping->items_count; i++) {
-        buffer_puts(&sql, i > 0 ? ", " : " SET ");
+        if (!is_settable(mapping, i))
+            continue;
+        buffer_puts(&sql, *count > 0 ? ", " : " SET ");
         quote_ident(&sql, mapping->items[i].target->name);
-        buffer_printf(&sql, " = $%u", i + 1);
+        items[(*count)++] = i;
+        buffer_printf(&sql, " = $%u", *count + 1);
     }
-    buffer_printf(&sql, " WHERE tableoid::text || '/' || ctid::text || '/' || xmin::text = $%u",
-                  mapping->items_count + 1);
-    const char *text = arena_strdup(arena, buffer_text(&sql));
+    buffer_puts(&sql, " WHERE tableoid = pg_catalog.split_part($1, '/', 1)::oid"
+                      " AND ctid = pg_catalog.split_part($1, '/', 2)::tid"
+                      " AND xmin::text = pg_catalog.split_part($1, '/', 3)");
+    const char *text = *count > 0 ? arena_strdup(arena, buffer_text(&sql)) : NULL;
     buffer_release(&sql);
     return text;
 }
@@ -129,64 +149,110 @@ static bool update(struct session *session, const struct mapping *mapping,
                    const struct seen *source, const struct seen *target, struct arena *arena,
                    struct error *err)
 {
-    const char **values = arena_alloc(arena, (mapping->items_count + 1) * sizeof *values);
-    memcpy(values, source->rows[0].values, mapping->items_count * sizeof *values);
-    values[mapping->items_count] = strchr(target->version, ':') + 1;
-    PGresult *result = conn_query(session->shards[target->rows[0].shard],
-                                  update_sql(mapping, arena), (int)mapping->items_count + 1,
-                                  values, err);
+    unsigned items[RELATION_COLUMNS_MAX], count;
+    const char *values[RELATION_COLUMNS_MAX + 1] = {target->rows[0].version};
+    const char *sql = update_sql(mapping, arena, items, &count);
+    if (sql == NULL)
+        return error_set(err, ERROR_FATAL, "nothing of a row of %s can be set", mapping->name);
+    for (unsigned i = 0; i < count; i++)
+        values[i + 1] = source->rows[0].values[items[i]];
+    PGresult *result =
+        conn_query(session->shards[target->rows[0].shard], sql, (int)count + 1, values, err);
+    if (result == NULL)
+        return false;
+    bool one = strcmp(PQcmdTuples(result), "1") == 0;
     PQclear(result);
-    return result != NULL;
+    return one || error_set(err, ERROR_FATAL, "a row of %s is not where it was a moment ago",
+                            mapping->name);
 }
 
 static bool bring(struct session *session, const struct suspect *suspect,
-                  const struct seen *source, struct arena *arena, struct error *err)
+                  const struct seen *source, const struct seen *target, struct arena *arena,
+                  struct error *err)
 {
-    struct seen target;
     const struct mapping *mapping = suspect->mapping;
-    if (!seen_target(session, suspect, arena, &target, err))
-        return false;
-    if (seen_equal(session, mapping, source, &target))
+    if (seen_equal(session, mapping, source, target))
         return true;
-    bool in_place = source->count == 1 && target.count == 1 && target.rows[0].placed &&
+    bool in_place = source->count == 1 && target->count == 1 && target->rows[0].placed &&
                     !mapping->everywhere;
-    return in_place ? update(session, mapping, source, &target, arena, err)
+    return in_place ? update(session, mapping, source, target, arena, err)
                     : replace(session, suspect, source, arena, err);
 }
 
-/* With the lanes held: writes when the source's row is still as it was. *done tells. */
-static bool bring_when_still(struct session *session, const struct suspect *suspect,
-                             const struct seen *before, uint64_t newest, struct arena *arena,
-                             bool *done, struct error *err)
+/* What was seen before the lanes were held. */
+struct before {
+    struct seen source, target;
+    uint64_t newest; /* transactions that had begun are below it */
+};
+
+/*
+ * Whether nothing that the lanes have applied is newer than what the source shows. The row's header may
+ * say so. Otherwise a commit might be in the log, applied, and not yet visible: then the target's row has
+ * been written since, or whoever wrote it had begun before and has not ended.
+ */
+static bool is_still(const struct before *before, const struct seen *source,
+                     const struct seen *target, uint64_t oldest)
 {
-    struct seen after;
-    uint64_t oldest;
-    if (!position_oldest(session, &oldest, err) ||
-        !seen_source(session, suspect, arena, &after, err))
+    if (!seen_same_version(&before->source, source))
         return false;
-    bool untouched = after.count == 1 && !after.rows[0].touched;
-    *done = strcmp(before->version, after.version) == 0 && (untouched || oldest >= newest);
-    return !*done || bring(session, suspect, &after, arena, err);
+    if (source->count == 1 && !source->rows[0].touched)
+        return true;
+    return oldest >= before->newest && seen_same_version(&before->target, target);
 }
 
-static bool try_once(struct session *session, const struct suspect *suspect, struct arena *arena,
-                     bool *done, struct judgement *judgement, struct error *err)
+static bool bring_when_still(struct session *session, const struct suspect *suspect,
+                             const struct before *before, struct arena *arena, bool *done,
+                             struct error *err)
 {
-    struct seen before;
+    struct seen source, target;
+    uint64_t oldest;
+    if (!position_oldest(session, &oldest, err) ||
+        !seen_source(session, suspect, arena, &source, err) ||
+        !seen_target(session, suspect, arena, &target, err))
+        return false;
+    *done = is_still(before, &source, &target, oldest);
+    return !*done || bring(session, suspect, &source, &target, arena, err);
+}
+
+static bool look_before(struct session *session, const struct suspect *suspect,
+                        struct arena *arena, struct before *before, struct judgement *judgement,
+                        struct error *err)
+{
     lsn_t position;
-    uint64_t newest;
     bool passed;
-    *done = false;
-    if (!seen_source(session, suspect, arena, &before, err) ||
-        !position_newest(session, &newest, err) || !position_now(session, &position, err) ||
+    if (!seen_source(session, suspect, arena, &before->source, err) ||
+        !position_now(session, &position, err) ||
         !position_wait(session, position, &passed, judgement->why_undecided,
                        sizeof judgement->why_undecided, err))
         return false;
     if (!passed)
         return error_set(err, ERROR_CONFIG, "cannot repair: %s", judgement->why_undecided);
-    if (!on_all_shards(session,
-                       "BEGIN; SELECT FROM portage.lane ORDER BY lane FOR UPDATE", err) ||
-        !bring_when_still(session, suspect, &before, newest, arena, done, err))
+    return seen_target(session, suspect, arena, &before->target, err) &&
+           position_newest(session, &before->newest, err);
+}
+
+/* *held is false when a lane is inside a long transaction: it may wait for one that we hold. */
+static bool hold_lanes(struct session *session, bool *held, struct error *err)
+{
+    *held = on_all_shards(session,
+                          "BEGIN; SET LOCAL lock_timeout = '200ms';"
+                          "SELECT FROM portage.lane ORDER BY lane FOR UPDATE;"
+                          "SET LOCAL lock_timeout = 0", err);
+    if (*held || strcmp(err->sqlstate, "55P03") != 0)
+        return *held;
+    error_clear(err);
+    return true;
+}
+
+static bool try_once(struct session *session, const struct suspect *suspect, struct arena *arena,
+                     bool *done, struct judgement *judgement, struct error *err)
+{
+    struct before before;
+    bool held;
+    *done = false;
+    if (!look_before(session, suspect, arena, &before, judgement, err) ||
+        !hold_lanes(session, &held, err) ||
+        (held && !bring_when_still(session, suspect, &before, arena, done, err)))
         return false;
     return on_all_shards(session, *done ? "COMMIT" : "ROLLBACK", err);
 }
@@ -200,6 +266,10 @@ static bool repair_one(struct session *session, const struct suspect *suspect,
     *done = false;
     arena_init(&arena, 64 * 1024);
     while (ok && !*done && clock_monotonic_us() < deadline_us) {
+        if (session_stopped(session)) {
+            ok = stop_error(err);
+            break;
+        }
         arena_clear(&arena);
         ok = try_once(session, suspect, &arena, done, judgement, err);
     }

@@ -27,6 +27,11 @@ static bool suspect_all(struct session *session, PGconn *conn, const struct mapp
     if (rows_begin(&rows, conn, mapping, select, target, session->options->strict, err)) {
         while ((result = rows_next(&rows, err)) == ROWS_ROW) {
             rows_key(&rows, &key);
+            if (buffer_failed(&key)) {
+                result = ROWS_ERROR;
+                error_set(err, ERROR_LIMIT, "a key of %s is too long", mapping->name);
+                break;
+            }
             suspects_add(suspects, mapping, buffer_text(&key), key.length);
             ++*count;
         }

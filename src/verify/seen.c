@@ -1,5 +1,7 @@
 #include "verify/seen.h"
 
+#include <xxhash.h>
+
 #include "pg/conn.h"
 #include "verify/reading.h"
 
@@ -53,6 +55,14 @@ static PGresult *ask(PGconn *conn, const char *sql, const struct key_params *par
     return NULL;
 }
 
+/* A sum, because a scan may give the rows in another order each time. */
+static void version_add(struct seen *seen, unsigned shard, const char *version)
+{
+    XXH128_hash_t hash = XXH3_128bits_withSeed(version, strlen(version), shard);
+    seen->version.low += hash.low64;
+    seen->version.high += hash.high64;
+}
+
 /* Rows of a result: version, touched or placed, items. */
 static void take_rows(const struct mapping *mapping, const PGresult *result, unsigned shard,
                       struct arena *arena, struct seen *seen)
@@ -71,8 +81,8 @@ static void take_rows(const struct mapping *mapping, const PGresult *result, uns
                 PQgetisnull(result, (int)r, (int)i + 2)
                     ? NULL
                     : arena_strdup(arena, result_text(result, (int)r, (int)i + 2));
-        seen->version = arena_printf(arena, "%s %u:%s", seen->version, shard,
-                                     result_text(result, (int)r, 0));
+        row->version = arena_strdup(arena, result_text(result, (int)r, 0));
+        version_add(seen, shard, row->version);
     }
     seen->rows = rows;
     seen->count += fresh;
@@ -83,7 +93,7 @@ bool seen_source(struct session *session, const struct suspect *suspect, struct 
 {
     struct key_params params;
     key_params(suspect, arena, &params);
-    *seen = (struct seen){.version = ""};
+    *seen = (struct seen){0};
     PGresult *result =
         ask(session->source, reading_source_row(suspect->mapping, arena), &params, err);
     if (result == NULL)
@@ -99,7 +109,7 @@ bool seen_target(struct session *session, const struct suspect *suspect, struct 
 {
     struct key_params params;
     key_params(suspect, arena, &params);
-    *seen = (struct seen){.version = ""};
+    *seen = (struct seen){0};
     for (unsigned s = 0; s < session->shards_count; s++) {
         PGresult *result = ask(
             session->shards[s],
@@ -120,6 +130,12 @@ bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
     PGresult *result = ask(shard, sql, &params, err);
     PQclear(result);
     return result != NULL;
+}
+
+bool seen_same_version(const struct seen *a, const struct seen *b)
+{
+    return a->count == b->count && a->version.low == b->version.low &&
+           a->version.high == b->version.high;
 }
 
 /* 1.50 and 1.5 are the same number. */
@@ -166,11 +182,13 @@ bool seen_equal(const struct session *session, const struct mapping *mapping,
     if (target->count != source->count * copies)
         return false;
     for (unsigned t = 0; t < target->count; t++) {
-        bool same_shard = t > 0 && target->rows[t].shard == target->rows[t - 1].shard;
-        if (mapping->has_key &&
-            (same_shard || !rows_same(session, mapping, &source->rows[0], &target->rows[t])))
+        if (!target->rows[t].placed ||
+            (mapping->has_key && !rows_same(session, mapping, &source->rows[0], &target->rows[t])))
             return false;
-        if (!target->rows[t].placed)
+    }
+    /* The rows are in the order of the shards: each of them has as many as the source. */
+    for (unsigned t = 0; copies > 1 && t < target->count; t++) {
+        if (target->rows[t].shard != t / source->count)
             return false;
     }
     return true;

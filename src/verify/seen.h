@@ -15,9 +15,10 @@ struct seen {
         unsigned shard;
         bool touched;        /* source: somebody has changed or locked it since, or is about to */
         bool placed;         /* target */
+        const char *version; /* tableoid/ctid/xmin */
         const char **values; /* the mapping's items; NULL is null. None without a key. */
     } *rows;
-    const char *version; /* of all of them */
+    struct digest version; /* of all of them */
 };
 
 /* Allocated from the arena. */
@@ -33,6 +34,9 @@ bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
 /* Whether the target's rows are what the source's row makes. */
 bool seen_equal(const struct session *session, const struct mapping *mapping,
                 const struct seen *source, const struct seen *target);
+
+/* Whether the same versions of the same rows were seen. */
+bool seen_same_version(const struct seen *a, const struct seen *b);
 
 /* Whether a value of an item is the same on both sides. */
 bool value_same(const struct session *session, const struct mapping *mapping, unsigned item,

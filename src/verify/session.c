@@ -45,3 +45,13 @@ bool session_prepare(struct session *session, const struct mapping *mapping, str
     arena_release(&arena);
     return ok;
 }
+
+bool session_stopped(const struct session *session)
+{
+    return stop_requested(session->stop) || stop_requested(session->outer);
+}
+
+bool session_wait(const struct session *session, int64_t timeout_us)
+{
+    return stop_wait(session->outer, timeout_us) || session_stopped(session);
+}

@@ -25,7 +25,8 @@ struct session {
     const struct config *config;
     bool writes; /* repairs */
     const struct verify_options *options;
-    struct stop *stop;
+    struct stop *stop;  /* of the pass */
+    struct stop *outer; /* of whoever asked for it */
     struct throttle *throttle;
     PGconn *source;
     PGconn **shards;
@@ -35,6 +36,12 @@ struct session {
 /* Connects; on error nothing stays open. Shared parts of `session` are set by the caller. */
 bool session_open(struct session *session, struct error *err) MUST_CHECK;
 void session_close(struct session *session);
+
+/* Whether to give up: the pass has failed, or nobody wants it any more. */
+bool session_stopped(const struct session *session);
+
+/* Waits, at most so long; true when it is to give up. */
+bool session_wait(const struct session *session, int64_t timeout_us);
 
 /* What satisfies_hash_partition() needs, on every shard; nothing for tables without placement. */
 bool session_prepare(struct session *session, const struct mapping *mapping,

@@ -48,7 +48,7 @@ static void add(struct suspects *suspects, const struct mapping *mapping, const 
     }
     if (found != NULL)
         return;
-    if (suspects->count == SUSPECTS_MAX) {
+    if (suspects->count == SUSPECTS_MAX || suspects->bytes + key_length > SUSPECT_BYTES_MAX) {
         suspects->not_kept++;
         return;
     }
@@ -61,6 +61,7 @@ static void add(struct suspects *suspects, const struct mapping *mapping, const 
     *suspects->last = &found->suspect;
     suspects->last = &found->suspect.next;
     suspects->count++;
+    suspects->bytes += key_length;
 }
 
 void suspects_add(struct suspects *suspects, const struct mapping *mapping, const char *key,

@@ -9,7 +9,10 @@
 
 #include "verify/rows.h"
 
-enum { SUSPECTS_MAX = 200 * 1000 }; /* more are only counted */
+enum {
+    SUSPECTS_MAX = 200 * 1000, /* more are only counted … */
+    SUSPECT_BYTES_MAX = 1 << 26, /* … or keys of more bytes */
+};
 
 struct suspect {
     struct suspect *next; /* in order of arrival */
@@ -25,7 +28,8 @@ struct suspects {
     struct suspect **last;
     struct suspect_index *by_key;
     unsigned count;
-    uint64_t not_kept; /* beyond SUSPECTS_MAX */
+    size_t bytes; /* of keys */
+    uint64_t not_kept; /* beyond these limits */
 };
 
 void suspects_init(struct suspects *suspects);

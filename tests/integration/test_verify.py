@@ -352,3 +352,93 @@ def test_constraints_parents_and_sequences(migration):
         (shard, "constraint is not valid"), (shard, "parent is missing"),
         (shard, "sequence is behind")}
     assert found(report) == {("public.children", "different", ("7",))}
+
+
+def test_a_table_without_a_key_on_the_wrong_shard_and_unevenly_everywhere(migration):
+    ddl = "CREATE TABLE public.a (c int NOT NULL, t text); CREATE TABLE public.b (c int, t text);"
+    source = ddl + """ALTER TABLE public.a REPLICA IDENTITY FULL;
+        ALTER TABLE public.b REPLICA IDENTITY FULL;
+        INSERT INTO public.a SELECT g, 'x' FROM generate_series(1, 50) g;
+        INSERT INTO public.b SELECT g, 'x' FROM generate_series(1, 50) g;"""
+    carried = migration(source, ddl, """
+        tables:
+          public.a: {shard_by: c}
+          public.b: {shard_by: everywhere}
+    """).run_until_ready()
+    verify(carried, code=EQUAL)
+    shard = shard_with(carried, "public.a", "c = 7")
+    carried.shard_sql(shard, "DELETE FROM public.a WHERE c = 7")
+    carried.shard_sql(1 - shard, "INSERT INTO public.a VALUES (7, 'x')")
+    carried.shard_sql(0, "DELETE FROM public.b WHERE c = 9")
+    carried.shard_sql(1, "INSERT INTO public.b VALUES (9, 'x')")
+    assert {table for table, _, _ in found(verify(carried, code=DIFFERENT))} == {
+        "public.a", "public.b"}
+
+
+def test_tables_that_inherit_are_apart(migration):
+    ddl = """CREATE TABLE public.p (id bigint PRIMARY KEY, t text);
+        CREATE TABLE public.c (PRIMARY KEY (id)) INHERITS (public.p);"""
+    source = ddl + """ALTER TABLE public.p REPLICA IDENTITY FULL;
+        ALTER TABLE public.c REPLICA IDENTITY FULL;
+        INSERT INTO public.p SELECT g, 'p' FROM generate_series(1, 100) g;
+        INSERT INTO public.c SELECT g, 'c' FROM generate_series(1, 100) g;"""
+    carried = migration(source, ddl, "shard_by: id\ntables: {\"public.*\": identical}\n")
+    carried.run_until_ready()
+    carried.source_sql("UPDATE ONLY public.p SET t = 'new' WHERE id < 50;"
+                       "DELETE FROM ONLY public.p WHERE id > 90; TRUNCATE ONLY public.p;"
+                       "INSERT INTO public.p VALUES (7, 'again')")
+    carried.finish_load_and_compare()
+    carried.shard_sql(0, "DELETE FROM ONLY public.p")
+    carried.shard_sql(1, "DELETE FROM ONLY public.p")
+    assert verify(carried, "--repair", code=EQUAL)["repaired"] == 1
+    carried.finish_load_and_compare()
+
+
+def test_a_merge_with_a_null_and_a_row_of_no_part(migration):
+    source = """CREATE TABLE public.emails (id bigint PRIMARY KEY, address text);
+        CREATE TABLE public.phones (id bigint PRIMARY KEY, address text);
+        INSERT INTO public.emails SELECT g, 'e' || g FROM generate_series(1, 100) g;
+        INSERT INTO public.phones SELECT g, 'p' || g FROM generate_series(1, 100) g;"""
+    target = """CREATE TABLE public.contacts (id bigint NOT NULL, kind text NOT NULL, address text,
+        carrier text, UNIQUE (id, kind));"""
+    carried = migration(source, target, """
+        tables:
+          public.contacts:
+            - from: public.emails
+              select: "id, 'email' AS kind, address, NULL::text AS carrier"
+              shard_by: id
+            - from: public.phones
+              select: "id, 'phone' AS kind, address, 'any' AS carrier"
+              shard_by: id
+    """).run_until_ready()
+    carried.source_sql("UPDATE public.emails SET address = 'new' WHERE id < 50;"
+                       "DELETE FROM public.phones WHERE id = 3; UPDATE public.phones SET id = 1000"
+                       " WHERE id = 4; DELETE FROM public.emails WHERE id = 3")
+    carried.wait_caught_up()
+    verify(carried, code=EQUAL)
+    carried.shard_sql(0, "INSERT INTO public.contacts VALUES (5000, 'fax', 'x', NULL)")
+    report = verify(carried, code=DIFFERENT)
+    assert [(check["check"], check["count"]) for check in report["checks"]] == [
+        ("row of no part", 1)]
+
+
+def test_a_domain_rounds_as_its_type_does(migration):
+    source = """CREATE TABLE public.t (id int PRIMARY KEY, tenant int NOT NULL, price numeric,
+        code varchar(20)); ALTER TABLE public.t REPLICA IDENTITY FULL;
+        INSERT INTO public.t SELECT g, g, g + 0.12345, 'c' || g FROM generate_series(1, 100) g;"""
+    target = """CREATE DOMAIN public.price AS numeric(10, 2);
+        CREATE TABLE public.t (id text PRIMARY KEY, tenant int, price public.price,
+            code character(10));"""
+    carried = migration(source, target, """
+        tables:
+          public.t:
+            select: "id::text AS id, tenant, price::numeric(10, 2) AS price, code"
+            shard_by: tenant
+    """).run_until_ready()
+    carried.source_sql("UPDATE public.t SET price = 7.999 WHERE id = 7")
+    carried.wait_caught_up()
+    verify(carried, code=EQUAL)
+    shard = shard_with(carried, "public.t", "id = '7'")
+    carried.shard_sql(shard, "UPDATE public.t SET price = 7.99 WHERE id = '7'")
+    assert found(verify(carried, code=DIFFERENT)) == {("public.t", "different", ("7",))}
+    verify(carried, "--repair", code=EQUAL)
