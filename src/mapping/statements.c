@@ -556,14 +556,13 @@ const char *statement_read_back(const struct mapping *mapping, const struct colu
     struct builder *builder = builder_new(mapping);
     struct buffer *sql = &builder->sql;
     const struct relation *source = mapping->source;
-    const char *comma = "";
-    buffer_puts(sql, "SELECT ");
+    buffer_puts(sql, "SELECT pg_catalog.txid_current_snapshot(), portage_row.*"
+                     " FROM (SELECT) AS portage_one LEFT JOIN (SELECT true");
     for (unsigned c = 0; c < source->columns_count; c++) {
         if (!column_set_has(wanted, c))
             continue;
-        buffer_puts(sql, comma);
+        buffer_puts(sql, ", ");
         quote_ident(sql, source->columns[c].name);
-        comma = ", ";
     }
     buffer_puts(sql, " FROM ");
     put_source(sql, source);
@@ -573,6 +572,7 @@ const char *statement_read_back(const struct mapping *mapping, const struct colu
         quote_ident(sql, key->name);
         buffer_printf(sql, " = $%u::%s", k + 1, key->type);
     }
+    buffer_puts(sql, ") AS portage_row ON true");
     return builder_finish(builder, arena, NULL);
 }
 

@@ -60,8 +60,8 @@ void statement_delete(const struct mapping *mapping, unsigned rows, struct arena
 /* What a TRUNCATE of the source table does to the target: all of it, or a merge's part of it. */
 const char *statement_truncate(const struct mapping *mapping, struct arena *arena);
 
-/* SELECT of source columns by key, as text: the columns in `wanted`, then nothing else; parameters
- * are the key columns in key order. */
+/* SELECT of a source row by key, as text: the snapshot it is read under, whether it is there, then
+ * the columns in `wanted`. Always one row; parameters are the key columns in key order. */
 const char *statement_read_back(const struct mapping *mapping, const struct column_set *wanted,
                                 struct arena *arena);
 

@@ -21,6 +21,11 @@ static const char shard_sql[] =
     "  partial int NOT NULL DEFAULT 0," /* and how many of its changes are done */
     "  changes bigint NOT NULL DEFAULT 0,"
     "  epoch bigint NOT NULL) WITH (fillfactor = 20);"
+    "CREATE TABLE IF NOT EXISTS portage.ghost ("
+    "  mapping text NOT NULL, lane int NOT NULL,"
+    "  key text NOT NULL);" /* of the source, written as an array of texts */
+    /* No primary key: keys may be longer than a btree takes. */
+    "CREATE INDEX IF NOT EXISTS ghost_key ON portage.ghost USING hash (key);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"
     "  lower text[], upper text[]," /* (lower, upper] of the key; NULL is the open end */

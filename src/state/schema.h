@@ -4,6 +4,7 @@
  *
  * On every shard:  portage.instance  one row: the epoch
  *                  portage.lane      progress of each lane
+ *                  portage.ghost     rows that a lane could not make, until the stream removes them
  *                  portage.range     cursor of each range of each mapping
  *                  portage.chunk     snapshots of chunks that the stream may still need
  *                  portage.deferred  indexes, keys and triggers that wait until after the copy

@@ -22,12 +22,13 @@ struct prepared {
     UT_hash_handle hh;
 };
 
-void applier_init(struct applier *applier, struct pipeline *pipeline,
-                  const char *source_conninfo)
+void applier_init(struct applier *applier, unsigned lane, struct pipeline *pipeline,
+                  const char *source_conninfo, struct stop *stop)
 {
     *applier = (struct applier){.pipeline = pipeline};
     groups_init(&applier->groups);
-    readback_init(&applier->readback, source_conninfo);
+    readback_init(&applier->readback, source_conninfo, stop);
+    ghosts_init(&applier->ghosts, lane);
     arena_init(&applier->arena, 64 * 1024);
     applier->values = check_calloc(PARAMS_MAX, sizeof *applier->values);
     applier->lengths = check_calloc(PARAMS_MAX, sizeof *applier->lengths);
@@ -42,6 +43,7 @@ void applier_release(struct applier *applier)
     }
     groups_release(&applier->groups);
     readback_release(&applier->readback);
+    ghosts_release(&applier->ghosts);
     arena_release(&applier->arena);
     free(applier->values);
     free(applier->lengths);
@@ -180,20 +182,50 @@ bool applier_flush(struct applier *applier, struct error *err)
 static bool apply_truncate(struct applier *applier, struct change *change, struct error *err)
 {
     struct group_kind kind = {.mapping = change->mapping, .op = CHANGE_TRUNCATE};
-    return applier_flush(applier, err) && send(applier, &kind, &change, 1, err);
+    ghosts_forget_table(&applier->ghosts, change->mapping);
+    return ghosts_remove_table(applier->pipeline, change->mapping, err) &&
+           applier_flush(applier, err) && send(applier, &kind, &change, 1, err);
 }
 
-/* Reads back from the source what an unchanged TOAST column hides and the statement needs (R1). */
+/* Reads back from the source what an unchanged TOAST column hides and the statement needs (R1). Not
+ * *complete: the row is gone there, and the statement cannot do without. */
 static bool complete_row(struct applier *applier, struct change *change, struct arena *arena,
-                         struct error *err)
+                         bool *complete, struct error *err)
 {
     struct column_set missing;
     struct column_set present = change_present(change);
-    if (change->op != CHANGE_INSERT && change->op != CHANGE_UPDATE)
+    bool makes_row = change->op == CHANGE_INSERT, found;
+    *complete = true;
+    if (!makes_row && change->op != CHANGE_UPDATE)
         return true;
-    if (!statement_missing(change->mapping, &present, change->op == CHANGE_INSERT, &missing))
+    if (!statement_missing(change->mapping, &present, makes_row, &missing))
         return true;
-    return readback_fill(&applier->readback, change, &missing, arena, err);
+    if (!readback_fill(&applier->readback, change, &missing, arena, &found, err))
+        return false;
+    /* An update leaves alone what it does not know; but not when it may have to insert (`where`). */
+    *complete = found || (!makes_row && change->mapping->where == NULL);
+    return true;
+}
+
+/* Completes the change, or makes a ghost of its row. *applies: something is left to be done. */
+static bool settle(struct applier *applier, struct change *change, struct arena *arena,
+                   bool *applies, struct error *err)
+{
+    struct ghosts *ghosts = &applier->ghosts;
+    bool complete, known = ghosts_know(ghosts, change);
+    if (known && change->op == CHANGE_UPDATE)
+        change->op = CHANGE_INSERT; /* of what is not there */
+    if (!complete_row(applier, change, arena, &complete, err))
+        return false;
+    *applies = complete && !(known && change->op == CHANGE_DELETE);
+    if (complete)
+        return !known || ghosts_forget(ghosts, applier->pipeline, change, err);
+    if (change->op == CHANGE_UPDATE) { /* whether the row passed `where` before is not known */
+        change->op = CHANGE_DELETE;
+        change->old_row = change->new_row;
+        *applies = true;
+    }
+    return known || ghosts_add(ghosts, applier->pipeline, change, err);
 }
 
 static bool must_be_alone(const struct change *change)
@@ -205,10 +237,13 @@ static bool must_be_alone(const struct change *change)
 bool applier_take(struct applier *applier, struct change *change, struct arena *arena, bool alone,
                   struct error *err)
 {
+    bool applies;
     if (change->op == CHANGE_TRUNCATE)
         return apply_truncate(applier, change, err);
-    if (!complete_row(applier, change, arena, err))
+    if (!settle(applier, change, arena, &applies, err))
         return false;
+    if (!applies)
+        return true;
     alone |= must_be_alone(change);
     if ((alone || !groups_admit(&applier->groups, change)) && !applier_flush(applier, err))
         return false;

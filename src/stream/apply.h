@@ -2,7 +2,8 @@
  * Applying: makes changes into statements of the lane's pipeline, many changes a statement.
  *
  * A change whose value a statement needs and the message does not carry is completed from the source
- * first (R1). Order is kept as groups.h says. Nothing is waited for here.
+ * first (R1); a row that is gone there by then becomes a ghost (ghosts.h). Order is kept as groups.h
+ * says. The target is not waited for here.
  *
  * When a statement of several changes fails on its data, which of them is to blame is not known:
  * pipeline.suspect names the position up to which everything is to be applied `alone`, by the next
@@ -11,6 +12,7 @@
 #ifndef STREAM_APPLY_H
 #define STREAM_APPLY_H
 
+#include "stream/ghosts.h"
 #include "stream/groups.h"
 #include "stream/pipeline.h"
 #include "stream/readback.h"
@@ -19,15 +21,16 @@ struct applier {
     struct pipeline *pipeline;
     struct groups groups;
     struct readback readback;
+    struct ghosts ghosts;
     struct prepared *prepared; /* by kind and number of rows */
     struct arena arena;        /* of the statements */
     const char **values;       /* parameters of the statement that is sent */
     int *lengths;
 };
 
-/* `pipeline` and `source_conninfo` must outlive it. */
-void applier_init(struct applier *applier, struct pipeline *pipeline,
-                  const char *source_conninfo);
+/* `pipeline`, `source_conninfo` and `stop` must outlive it. `lane` is its number. */
+void applier_init(struct applier *applier, unsigned lane, struct pipeline *pipeline,
+                  const char *source_conninfo, struct stop *stop);
 void applier_release(struct applier *applier);
 
 /* The change, and all it points to, must live until applier_flush(), and then until the pipeline has

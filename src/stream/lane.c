@@ -62,7 +62,8 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
     lane->conninfo = conninfo;
     lane->queue =
         queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
-    applier_init(&lane->applier, &lane->pipeline, stream->config->source.text);
+    applier_init(&lane->applier, number, &lane->pipeline, stream->config->source.text,
+                 stream->stop);
     pthread_mutex_init(&lane->counts_lock, NULL);
     return lane;
 }
@@ -140,7 +141,7 @@ bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
         atomic_store(&lane->progress, progress);
         atomic_store(&lane->reached, progress);
     }
-    return ok;
+    return ok && ghosts_load(&lane->applier.ghosts, shard, err);
 }
 
 /* ---- target transactions ---- */
@@ -268,6 +269,10 @@ static bool lane_apply(struct lane *lane, struct change *change, struct error *e
 static bool lane_apply_truncate(struct lane *lane, struct change *change, struct error *err)
 {
     struct stream *stream = lane->stream;
+    if (lane->number != 0) { /* that one does it */
+        ghosts_forget_table(&lane->applier.ghosts, change->mapping);
+        return true;
+    }
     if (holds_steady_on(stream->holds, change->mapping, lane->shard))
         return lane_apply(lane, change, err);
     CHECK(lane->resets_count < sizeof lane->resets / sizeof lane->resets[0]);

@@ -42,7 +42,7 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number,
                       const char *conninfo);
 void lane_free(struct lane *lane);
 
-/* Reads its progress; the row must exist. Before the thread starts. */
+/* Reads its progress and its ghosts; the row must exist. Before the thread starts. */
 bool lane_load(struct lane *lane, PGconn *shard, struct error *err) MUST_CHECK;
 
 /* pthread start routine; fails the stream's stop on error. */

@@ -3,7 +3,9 @@
  * expression needs beside a changed column, or that a new row needs.
  *
  * Only the columns marked unchanged are taken; everything else comes from the message, and later
- * changes of the row follow in the stream. The connection is opened at the first need. One thread.
+ * changes of the row follow in the stream. For that, what is read must not be older than the change:
+ * the stream can deliver a transaction that snapshots do not see yet (S5), and then it is read again.
+ * The connection is opened at the first need. One thread.
  */
 #ifndef STREAM_READBACK_H
 #define STREAM_READBACK_H
@@ -11,20 +13,22 @@
 #include <libpq-fe.h>
 
 #include "stream/change.h"
+#include "util/stop.h"
 
 struct readback {
     const char *conninfo;
+    struct stop *stop;
     PGconn *conn;
 };
 
-void readback_init(struct readback *readback, const char *conninfo);
+void readback_init(struct readback *readback, const char *conninfo, struct stop *stop);
 void readback_release(struct readback *readback);
 
-/* Fills the missing values of the change's new row, from the arena. When the row is gone at the
- * source, an update leaves them missing (its delete follows); a new row, made by a change of the key,
- * cannot be completed: FATAL, naming the table and the remedy. */
+/* Fills the missing values of the change's new row, from the arena. Not *found: the row is gone at
+ * the source, by a change that follows in the stream. RETRY when the source does not show the
+ * change's transaction for long. */
 bool readback_fill(struct readback *readback, struct change *change,
-                   const struct column_set *missing, struct arena *arena,
+                   const struct column_set *missing, struct arena *arena, bool *found,
                    struct error *err) MUST_CHECK;
 
 #endif

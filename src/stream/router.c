@@ -386,12 +386,10 @@ bool router_barrier(struct router *router, struct error *err)
 
 bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
 {
-    unsigned per_shard = (unsigned)router->stream->config->lanes;
-    for (unsigned s = 0; s < router->stream->mappings->shards_count; s++) {
-        unsigned lane = s * per_shard;
-        struct change *change = lane_add(router, lane, CHANGE_TRUNCATE);
+    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
+        struct change *change = lane_add(router, l, CHANGE_TRUNCATE);
         change->mapping = mapping;
-        change->ordinal = ++router->lanes[lane].ordinal;
+        change->ordinal = ++router->lanes[l].ordinal;
     }
     return router_barrier(router, err);
 }

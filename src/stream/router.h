@@ -48,7 +48,8 @@ lsn_t router_pushed(const struct router *router, lsn_t complete);
 /* Makes everything routed so far durable on all lanes, even inside a transaction; waits for it. */
 bool router_barrier(struct router *router, struct error *err) MUST_CHECK;
 
-/* At a barrier: empties the target table on every shard. */
+/* At a barrier: empties the target table on every shard. Lane 0 of each does it, all others forget
+ * what they know of its rows. */
 bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
     MUST_CHECK;
 

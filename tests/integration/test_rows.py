@@ -1,7 +1,13 @@
 """Hard cases of rows (R), each by its id."""
+import random
+import threading
+import time
+
+import psycopg
 import pytest
 
 from harness.carry import carry, refusal
+from harness.polling import wait_until
 from harness.writers import TableSpec
 
 BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
@@ -37,9 +43,164 @@ def test_R1_unchanged_toast(migration, identity):
             select: "id, customer_id, body, note, body || coalesce(note, '-') AS both_of_them"
             shard_by: id
     """)
-    # A key change makes a new row, whose unchanged values are read back only while it is there.
-    TOAST.moves = identity == "FULL"
     carry(carried, [TOAST], seed=11, rate=150)
+
+
+LETTERS = """CREATE TABLE public.letters (id bigint PRIMARY KEY, body text, note text);
+    CREATE TABLE public.fillers (id bigint PRIMARY KEY);
+    CREATE TABLE public.gates (id bigint PRIMARY KEY, n int);"""
+LETTERS_ROWS = """ALTER TABLE public.letters ALTER body SET STORAGE EXTERNAL;
+    INSERT INTO public.letters SELECT g, repeat(md5(g::text), 200), 'n' FROM generate_series(1, 300) g;
+    INSERT INTO public.gates SELECT g, 0 FROM generate_series(1, 60) g;"""
+MAPPINGS = {
+    "plain": "  public.letters: identical\n",
+    # A row that fails `where` is not there; one that passes again must be made new.
+    "where": "  public.letters: {select: 'id, body, note', where: \"note <> 'y'\"}\n",
+}
+
+
+class Vanishing:
+    """Key changes of rows that are gone soon after: what they leave unchanged is in no message, and
+    mostly not at the source any more when it is asked for."""
+
+    STEPS = ["UPDATE public.letters SET id = {new} WHERE id = {old}",
+             "DELETE FROM public.letters WHERE id = {new}",
+             "UPDATE public.letters SET note = 'y' WHERE id = {new}",
+             "UPDATE public.letters SET note = 'n', body = repeat('b', 5000) WHERE id = {new}",
+             "UPDATE public.letters SET id = {next} WHERE id = {new}",
+             "UPDATE public.letters SET id = {new} WHERE id = {next}",
+             "INSERT INTO public.letters VALUES ({new}, repeat('i', 5000), 'i')"]
+    # Always a key change first, and the row's end, or yet another key, close behind.
+    SCRIPTS = [[0, 1], [0, 2, 1], [0, 4], [0, 4, 5, 2], [0, 3, 1], [0, 1, 6, 2], [0, 4, 6, 1], [0]]
+
+    def __init__(self, carried, seed):
+        self.dsn = carried.source_server.dsn(carried.name)
+        self.dice = random.Random(seed)
+        self.stopping = threading.Event()
+        self.rounds = 0
+        self.error = None
+        self.thread = threading.Thread(target=self.work, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join(timeout=60)
+        assert not self.thread.is_alive() and self.error is None, self.error
+
+    def work(self):
+        try:
+            with psycopg.connect(self.dsn, autocommit=True) as conn:
+                while not self.stopping.is_set():
+                    self.round(conn)
+        except psycopg.Error as error:
+            self.error = error
+
+    def round(self, conn):
+        """One script over a few keys: some steps share a transaction."""
+        old, new, following = self.dice.sample(range(1, 400), 3)
+        conn.execute("DELETE FROM public.letters WHERE id = ANY(%s)", [[new, following]])
+        conn.execute("INSERT INTO public.letters VALUES (%s, repeat('o', 5000), 'n')"
+                     " ON CONFLICT DO NOTHING", [old])
+        steps = [self.STEPS[step].format(old=old, new=new, next=following)
+                 for step in self.dice.choice(self.SCRIPTS)]
+        if self.dice.random() < 0.3:
+            steps = ["; ".join(steps)]
+        for step in steps:
+            conn.execute(step)
+        self.rounds += 1
+
+    def wait_for_rounds(self, more):
+        wanted = self.rounds + more
+        wait_until(lambda: self.rounds >= wanted or self.error, 60, f"{more} more rounds")
+
+
+def ghosts(carried):
+    """On each shard: how many there are, and how many there ever were."""
+    return [carried.shard_sql(shard, """
+        SELECT count(*), (SELECT n_tup_ins FROM pg_stat_all_tables
+                           WHERE relid = 'portage.ghost'::regclass) FROM portage.ghost""")[0]
+            for shard in range(len(carried.shard_names))]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("shards", [1, 2])
+def test_R1_the_row_is_gone_before_it_could_be_read_back(migration, shards, mapping):
+    carried = migration(LETTERS + LETTERS_ROWS, LETTERS, "shard_by: id\nlanes: 2\ntables:\n"
+                        + MAPPINGS[mapping] + "  \"public.*\": identical\n", shards=shards)
+    dice = random.Random(shards)
+    with Vanishing(carried, seed=shards) as vanishing:
+        vanishing.wait_for_rounds(50)
+        carried.portage.start()
+        for _ in range(6):
+            vanishing.wait_for_rounds(100)
+            time.sleep(dice.random())  # the moment is what is tested
+            carried.portage.kill9()
+            vanishing.wait_for_rounds(100)
+            carried.portage.restart()
+        carried.wait_ready()
+        carried.finish_load_and_compare(vanishing)
+    assert [now for now, _ in ghosts(carried)] == [0] * shards
+    wait_until(lambda: all(ever > 0 for _, ever in ghosts(carried)), 10, "the ghosts to be counted")
+
+
+class Gate:
+    """Rows of the target, some for every lane, that cannot be changed while the gate is shut."""
+
+    def __init__(self, carried):
+        self.conn = psycopg.connect(carried.shard_servers[0].dsn(carried.shard_names[0]))
+        self.conn.execute("SELECT FROM public.gates FOR UPDATE")
+
+    def open(self):
+        self.conn.close()
+
+
+def make_ghosts(carried, lanes):
+    """Five of them, durable on the shard, with all that follows at the source held back at a gate,
+    which is returned."""
+    carried.run_until_ready()
+    carried.portage.stop()
+    carried.source_sql("UPDATE public.letters SET id = id + 1000 WHERE id <= 5")
+    # As much as ends a target transaction, then the gate.
+    carried.source_sql("INSERT INTO public.fillers SELECT generate_series(1, %s)", [6000 * lanes])
+    carried.source_sql("UPDATE public.gates SET n = 1")
+    carried.source_sql("UPDATE public.letters SET note = 'u' WHERE id IN (1001, 1002)")
+    carried.source_sql("UPDATE public.letters SET id = id + 1000 WHERE id IN (1003, 1004)")
+    carried.source_sql("DELETE FROM public.letters WHERE id > 1000")
+    gate = Gate(carried)
+    carried.portage.start()
+    wait_until(lambda: ghosts(carried)[0][0] == 5, 30, "the ghosts", explain=carried.portage.explain)
+    return gate
+
+
+def test_R1_ghosts_outlive_us(migration):
+    carried = migration(LETTERS + LETTERS_ROWS, LETTERS,
+                        "lanes: 1\ntables:\n  \"public.*\": identical\n", shards=1)
+    gate = make_ghosts(carried, lanes=1)
+    # The row comes back meanwhile: the update before its delete finds it, and completes the ghost.
+    carried.source_sql("INSERT INTO public.letters VALUES (1001, repeat('i', 5000), 'i')")
+    carried.portage.kill9()
+    gate.open()
+    carried.portage.restart()
+    carried.finish_load_and_compare()
+    assert ghosts(carried)[0][0] == 0
+
+
+def test_R1_R13_a_truncate_ends_ghosts_of_all_lanes(migration):
+    carried = migration(LETTERS + LETTERS_ROWS, LETTERS,
+                        "lanes: 3\ntables:\n  \"public.*\": identical\n", shards=1)
+    gate = make_ghosts(carried, lanes=3)
+    carried.source_sql("""TRUNCATE public.letters;
+        INSERT INTO public.letters SELECT 1000 + g, repeat('t', 5000), 't' FROM generate_series(1, 5) g;
+        UPDATE public.letters SET note = 'u'""")
+    gate.open()
+    carried.finish_load_and_compare()
+    assert ghosts(carried)[0][0] == 0
 
 
 @pytest.mark.parametrize("alteration", [

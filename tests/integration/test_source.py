@@ -121,6 +121,29 @@ def test_S5_skipped_while_running_and_not_yet_visible(own_source):
     own_source.finish_load_and_compare()
 
 
+def test_S5_R1_a_value_is_read_back_before_snapshots_show_it(postgres, migration):
+    """What is read back must be no older than the change that needs it."""
+    from conftest import SOURCE_VERSION
+    source = """CREATE TABLE public.t (id bigint PRIMARY KEY, body text, note text);
+        ALTER TABLE public.t ALTER body SET STORAGE EXTERNAL;
+        INSERT INTO public.t SELECT g, repeat('a', 5000), 'n' FROM generate_series(1, 3) g;"""
+    target = "CREATE TABLE public.t (id bigint PRIMARY KEY, both_of_them text);"
+    carried = migration(source, target, """
+        tables:
+          public.t: {select: "id, body || note AS both_of_them"}
+    """, shards=1, source=postgres(SOURCE_VERSION))
+    try:
+        carried.run_until_ready()
+        with HeldCommit(carried.source_server, carried.name, """
+                UPDATE public.t SET body = repeat('b', 5000); UPDATE public.t SET note = 'm';
+                UPDATE public.t SET id = 13 WHERE id = 3"""):
+            threading.Event().wait(2)  # enough to read the old value, if it does
+        carried.finish_load_and_compare()
+        assert carried.shard_sql(0, "SELECT count(*) FROM portage.ghost")[0][0] == 0
+    finally:
+        carried.portage.close()
+
+
 def test_S7_the_slot_was_made_again(migration):
     carried = migration(DDL + ROWS, DDL, BY_ID)
     carried.run_until_ready()
