@@ -16,8 +16,11 @@ struct binding {
 #define OID_IN(oid, ...) oid_in(oid, (const uint32_t[]){__VA_ARGS__, 0})
 
 enum {
-    OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_TEXT = 25, OID_JSON = 114, OID_ACLITEM = 1033,
-    OID_BPCHAR = 1042, OID_VARCHAR = 1043, OID_UUID = 2950, OID_JSONB = 3802,
+    OID_BOOL = 16, OID_BYTEA = 17, OID_CHAR = 18, OID_NAME = 19, OID_INT8 = 20, OID_INT2 = 21,
+    OID_INT4 = 23, OID_TEXT = 25, OID_OID = 26, OID_JSON = 114, OID_CIDR = 650, OID_MACADDR8 = 774,
+    OID_MACADDR = 829, OID_INET = 869, OID_ACLITEM = 1033, OID_BPCHAR = 1042, OID_VARCHAR = 1043,
+    OID_DATE = 1082, OID_TIME = 1083, OID_TIMESTAMP = 1114, OID_TIMESTAMPTZ = 1184,
+    OID_NUMERIC = 1700, OID_UUID = 2950, OID_JSONB = 3802,
 };
 
 static bool oid_in(uint32_t oid, const uint32_t *list)
@@ -355,6 +358,36 @@ static bool index_starts_with_key(const struct binding *binding, const struct un
     return false;
 }
 
+/*
+ * Whether equal values have one text under our pinned settings, so that a key's text tells its lane.
+ * Not so numeric (1.0 = 1.00) unless the column fixes its scale, float (-0 = 0), character, interval,
+ * timetz, jsonb and whatever holds such, text under a nondeterministic collation, and types of the
+ * user's own (citext). An inet's text shows all that its equality compares: family, bits, address.
+ */
+static bool has_one_text(const struct column *column)
+{
+    if (column->type_kind == 'e')
+        return true;
+    if (OID_IN(column->base_oid, OID_TEXT, OID_VARCHAR))
+        return column->collation_deterministic;
+    if (column->base_oid == OID_NUMERIC) /* of a domain the scale is not known here */
+        return column->type_oid == OID_NUMERIC && strchr(column->full_type, '(') != NULL;
+    return OID_IN(column->base_oid, OID_BOOL, OID_BYTEA, OID_CHAR, OID_NAME, OID_INT2, OID_INT4,
+                  OID_INT8, OID_OID, OID_UUID, OID_DATE, OID_TIME, OID_TIMESTAMP, OID_TIMESTAMPTZ,
+                  OID_MACADDR, OID_MACADDR8, OID_INET, OID_CIDR);
+}
+
+/* A key that changes to an equal one would be deleted in one lane and inserted in another. */
+static void bind_key_lanes(const struct binding *binding)
+{
+    struct mapping *mapping = binding->mapping;
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        const struct key_column *key = &mapping->key[k];
+        mapping->serial_lane |= !has_one_text(&binding->source->columns[key->source]) ||
+                                !has_one_text(mapping->items[key->item].target);
+    }
+}
+
 static void bind_uniques(const struct binding *binding)
 {
     const struct relation *target = binding->target;
@@ -572,6 +605,7 @@ bool bind_table(const struct config *config, unsigned shards_count,
     if (!bind_key(&binding) || !ok)
         return false;
     bind_uniques(&binding);
+    bind_key_lanes(&binding);
     bind_copy(&binding);
     ok = bind_shard(&binding);
     return bind_partitions(&binding) && ok;

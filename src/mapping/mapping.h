@@ -64,8 +64,9 @@ struct mapping {
     bool shard_key_in_identity;
     struct column_set identity; /* source columns that updates and deletes carry */
 
-    bool serial_lane;        /* the target has unique or exclusion constraints besides the key: the
-                                order within the table is the source's */
+    bool serial_lane;        /* the target has unique or exclusion constraints besides the key, or
+                                equal keys may differ as texts: the order within the table is the
+                                source's */
     bool merged;             /* several mappings feed this target table */
     int partition_item;      /* index into items of partition_by's column; -1 */
 };

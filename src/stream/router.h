@@ -4,7 +4,7 @@
  * An update that moves the row to another key or another shard is a delete and an insert, each with
  * the key it has there (step 3). Without a key every update is. The lane is chosen by hash(table,
  * key), or by hash(table) where a unique or exclusion constraint besides the key makes the order
- * between rows matter. Belongs to the receiver's thread.
+ * between rows matter, or the key's text does not tell the key (1.0 = 1.00). Belongs to the receiver's thread.
  */
 #ifndef STREAM_ROUTER_H
 #define STREAM_ROUTER_H

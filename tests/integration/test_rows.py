@@ -1,4 +1,5 @@
 """Hard cases of rows (R), each by its id."""
+import json
 import random
 import threading
 import time
@@ -235,6 +236,44 @@ def test_R6_keys_and_shard_keys_change(migration):
     table = TableSpec("public.devices", "id", {
         "owner": lambda dice: dice.randint(1, 40), "n": lambda dice: dice.randint(1, 9)}, keys=2000)
     carry(carried, [table], seed=5, during=there_and_back)
+
+
+@pytest.mark.parametrize("key, other, equal", [
+    ("numeric", "round(id, 2)", "round(id, 1)"),
+    ("double precision", "-id", "id"),
+    ("citext", "upper(id::text)", "lower(id::text)"),
+])
+def test_R6_a_key_changes_to_one_that_is_equal(migration, key, other, equal):
+    """The texts of old and new key differ, and hash to different lanes."""
+    ddl = "CREATE EXTENSION IF NOT EXISTS citext SCHEMA public;" if key == "citext" else ""
+    ddl += f"CREATE TABLE public.t (id {key} PRIMARY KEY, n int);"
+    values = {"numeric": "g", "double precision": "0", "citext": "'k' || g"}[key]
+    rows = f"INSERT INTO public.t SELECT {values}, 0 FROM generate_series(1, 40) g ON CONFLICT DO NOTHING;"
+    carried = migration(ddl + rows, ddl, "lanes: 4\ntables:\n  \"public.*\": identical\n", shards=1)
+
+    def flip():
+        for step in range(150):
+            carried.source_sql(f"UPDATE public.t SET id = {other}, n = {step};"
+                               f"UPDATE public.t SET id = {equal}, n = -n")
+    carry(carried, during=flip)
+
+
+@pytest.mark.parametrize("key, one_lane", [
+    ("bigint", False), ("text", False), ("varchar(20)", False), ("uuid", False), ("bytea", False),
+    ("date", False), ("timestamptz", False), ("inet", False), ("numeric(12,2)", False),
+    ("public.mood", False), ("public.amount", True), ("numeric", True), ("real", True),
+    ("character(5)", True), ("interval", True), ("timetz", True), ("jsonb", True), ("int[]", True),
+    ('text COLLATE public.loose', True),
+])
+def test_R6_keys_of_one_lane(migration, key, one_lane):
+    ddl = f"""CREATE COLLATION public.loose
+            (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TYPE public.mood AS ENUM ('good', 'bad');
+        CREATE DOMAIN public.amount AS numeric(12,2);
+        CREATE TABLE public.t (id {key} PRIMARY KEY, n int);"""
+    carried = migration(ddl, ddl, "tables:\n  \"public.*\": identical\n", shards=1)
+    plan = json.loads(carried.portage.command("--json", "plan").stdout)
+    assert plan["tables"][0]["one_lane"] == one_lane
 
 
 def test_R7_unique_values_are_swapped(migration):
