@@ -1,3 +1,5 @@
+#include <ctype.h>
+
 #include "cli/command.h"
 #include "run/plan.h"
 
@@ -7,38 +9,118 @@ static const char *text_of(json_t *object, const char *key)
     return text != NULL ? text : "-";
 }
 
-static void print_column(json_t *column)
+/* ---- the columns, side by side ---- */
+
+enum { FIELDS = 7, WIDTH_MAX = 48 };
+
+static const char *const headings[FIELDS] = {"source column", "type", "expression", "target column",
+                                             "type", "inverse", "values"};
+
+static int width_of(const char *text)
 {
-    printf("    %-24s %-26s %-40s %-24s %-26s %s\n", text_of(column, "source"),
-           text_of(column, "source_type"), text_of(column, "expression"),
-           text_of(column, "target"), text_of(column, "target_type"),
-           text_of(column, "inverse_is"));
+    int width = 0;
+    for (; *text != '\0'; text++)
+        width += ((unsigned char)*text & 0xC0) != 0x80;
+    return width;
+}
+
+/* An expression may stand on several lines of portage.yaml. */
+static const char *on_one_line(struct arena *arena, const char *text)
+{
+    char *line = arena_strdup(arena, text), *end = line;
+    for (const char *at = text; *at != '\0'; at++) {
+        bool space = isspace((unsigned char)*at);
+        if (!space || (end > line && end[-1] != ' '))
+            *end++ = space ? ' ' : *at;
+    }
+    *end = '\0';
+    return line;
+}
+
+static void read_cells(json_t *column, struct arena *arena, const char *cells[FIELDS])
+{
+    static const char *const keys[] = {"source", "source_type", "expression", "target",
+                                       "target_type", "inverse_is"};
+    for (unsigned f = 0; f < FIELDS - 1; f++)
+        cells[f] = on_one_line(arena, text_of(column, keys[f]));
+    cells[FIELDS - 1] = json_is_true(json_object_get(column, "lossless")) ? "lossless" : "lossy";
+}
+
+static void widen(int widths[FIELDS], const char *const cells[FIELDS])
+{
+    for (unsigned f = 0; f < FIELDS; f++) {
+        int width = width_of(cells[f]);
+        if (width > widths[f] && width <= WIDTH_MAX)
+            widths[f] = width;
+    }
+}
+
+static void print_cells(const int widths[FIELDS], const char *const cells[FIELDS])
+{
+    printf("   ");
+    for (unsigned f = 0; f < FIELDS; f++) {
+        int blanks = f + 1 < FIELDS ? widths[f] - width_of(cells[f]) : 0;
+        printf(" %s%*s", cells[f], blanks > 0 ? blanks + 1 : f + 1 < FIELDS, "");
+    }
+    printf("\n");
+}
+
+static void print_columns(json_t *columns)
+{
+    struct arena arena;
+    size_t index;
+    json_t *column;
+    const char *cells[FIELDS];
+    int widths[FIELDS] = {0};
+    arena_init(&arena, 16 * 1024);
+    widen(widths, headings);
+    json_array_foreach (columns, index, column) {
+        read_cells(column, &arena, cells);
+        widen(widths, cells);
+    }
+    print_cells(widths, headings);
+    json_array_foreach (columns, index, column) {
+        read_cells(column, &arena, cells);
+        print_cells(widths, cells);
+    }
+    arena_release(&arena);
+}
+
+/* ---- a table ---- */
+
+static void print_deferred(json_t *deferred)
+{
+    size_t index;
+    json_t *item;
+    if (json_array_size(deferred) > 0)
+        printf("  after the copy:\n");
+    json_array_foreach (deferred, index, item) {
+        printf("    %-12s %s: %s\n", text_of(item, "kind"), text_of(item, "name"),
+               text_of(item, "definition"));
+    }
 }
 
 static void print_table(json_t *table)
 {
-    size_t index;
-    json_t *column;
+    json_t *shard_by = json_object_get(table, "shard_by");
     printf("\n%s from %s\n", text_of(table, "name"), text_of(table, "from"));
     printf("  %s%s%s, copied %s in %s, about %lld rows, %lld MiB%s\n",
-           text_of(table, "placement"), json_object_get(table, "shard_by") != NULL ? " of " : "",
-           json_object_get(table, "shard_by") != NULL ? text_of(table, "shard_by") : "",
-           text_of(table, "copy"), text_of(table, "format"),
+           text_of(table, "placement"), shard_by != NULL ? " of " : "",
+           shard_by != NULL ? json_string_value(shard_by) : "", text_of(table, "copy"),
+           text_of(table, "format"),
            (long long)json_integer_value(json_object_get(table, "rows")),
            (long long)json_integer_value(json_object_get(table, "bytes")) >> 20,
            json_is_true(json_object_get(table, "one_lane")) ? ", in one lane" : "");
-    printf("    %-24s %-26s %-40s %-24s %-26s %s\n", "source column", "type", "expression",
-           "target column", "type", "inverse");
-    json_array_foreach (json_object_get(table, "columns"), index, column) {
-        print_column(column);
-    }
+    print_columns(json_object_get(table, "columns"));
+    print_deferred(json_object_get(table, "deferred"));
 }
 
 static void print_findings(json_t *findings, const char *path)
 {
     size_t index;
     json_t *finding;
-    printf("\n");
+    if (json_array_size(findings) > 0)
+        printf("\n");
     json_array_foreach (findings, index, finding) {
         json_t *line = json_object_get(finding, "line");
         printf("%s: ", text_of(finding, "severity"));

@@ -1,4 +1,5 @@
 #include "mapping/bind.h"
+#include "pg/oid.h"
 #include "pg/quote.h"
 
 /* One mapping while it is bound. */
@@ -12,25 +13,6 @@ struct binding {
     struct findings *findings;
     bool *mapped; /* by index into target->columns */
 };
-
-#define OID_IN(oid, ...) oid_in(oid, (const uint32_t[]){__VA_ARGS__, 0})
-
-enum {
-    OID_BOOL = 16, OID_BYTEA = 17, OID_CHAR = 18, OID_NAME = 19, OID_INT8 = 20, OID_INT2 = 21,
-    OID_INT4 = 23, OID_TEXT = 25, OID_OID = 26, OID_JSON = 114, OID_CIDR = 650, OID_MACADDR8 = 774,
-    OID_MACADDR = 829, OID_INET = 869, OID_ACLITEM = 1033, OID_BPCHAR = 1042, OID_VARCHAR = 1043,
-    OID_DATE = 1082, OID_TIME = 1083, OID_TIMESTAMP = 1114, OID_TIMESTAMPTZ = 1184,
-    OID_NUMERIC = 1700, OID_UUID = 2950, OID_JSONB = 3802,
-};
-
-static bool oid_in(uint32_t oid, const uint32_t *list)
-{
-    for (; *list != 0; list++) {
-        if (*list == oid)
-            return true;
-    }
-    return false;
-}
 
 static const char *object_name(const struct binding *binding, const char *column)
 {
@@ -80,6 +62,7 @@ static bool list_identical(const struct binding *binding, struct select_list *li
             .expr = quote_ident_dup(binding->arena, target->name),
             .kind = SELECT_COLUMN,
             .column = s,
+            .digits = column_digits(&binding->source->columns[s]),
             .inverse = quote_ident_dup(binding->arena, target->name),
             .line = binding->from->target.line,
             .place = binding->from->target.column,
@@ -371,7 +354,7 @@ static bool has_one_text(const struct column *column)
     if (OID_IN(column->base_oid, OID_TEXT, OID_VARCHAR))
         return column->collation_deterministic;
     if (column->base_oid == OID_NUMERIC) /* of a domain the scale is not known here */
-        return column->type_oid == OID_NUMERIC && strchr(column->full_type, '(') != NULL;
+        return column_modifiers(column).count > 0;
     return OID_IN(column->base_oid, OID_BOOL, OID_BYTEA, OID_CHAR, OID_NAME, OID_INT2, OID_INT4,
                   OID_INT8, OID_OID, OID_UUID, OID_DATE, OID_TIME, OID_TIMESTAMP, OID_TIMESTAMPTZ,
                   OID_MACADDR, OID_MACADDR8, OID_INET, OID_CIDR);

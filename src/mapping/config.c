@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#include "mapping/names.h"
 #include "util/buffer.h"
 
 enum { FILE_MAX = 1 << 20 };
@@ -415,7 +416,7 @@ static bool read_table(const struct reader *reader, struct fy_node *key, struct 
     struct fy_node *item;
     if (!read_text(reader, key, "tables", &start.target))
         return false;
-    start.is_pattern = strchr(start.target.text, '*') != NULL;
+    start.is_pattern = name_is_pattern(start.target.text);
     if (!fy_node_is_sequence(value)) {
         config->mappings[config->mappings_count] = start;
         return read_mapping(reader, value, &config->mappings[config->mappings_count++]);

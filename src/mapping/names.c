@@ -37,16 +37,42 @@ bool name_parse(const char *text, struct arena *arena, struct table_name *name)
     return name->name != NULL && *text == '\0';
 }
 
-static bool glob(const char *pattern, const char *text)
+/* The first `c` that is not quoted; NULL if there is none. */
+static const char *find_unquoted(const char *text, char c)
 {
-    while (*pattern != '\0' && *pattern != '*') {
-        if (*pattern++ != *text++)
+    bool quoted = false;
+    for (; *text != '\0'; text++) {
+        if (*text == '"')
+            quoted = !quoted; /* a doubled one ends and begins a quoted piece */
+        else if (*text == c && !quoted)
+            return text;
+    }
+    return NULL;
+}
+
+bool name_is_pattern(const char *text)
+{
+    return find_unquoted(text, '*') != NULL;
+}
+
+/* One part of a pattern, up to a dot or the end, against a whole name. */
+static bool glob(const char *pattern, bool quoted, const char *text)
+{
+    for (;; pattern++) {
+        if (*pattern == '\0' || (*pattern == '.' && !quoted))
+            return *text == '\0';
+        if (*pattern == '*' && !quoted)
+            break;
+        if (*pattern == '"' && !(quoted && pattern[1] == '"')) {
+            quoted = !quoted;
+            continue;
+        }
+        pattern += *pattern == '"'; /* of a pair */
+        if (*pattern != *text++)
             return false;
     }
-    if (*pattern == '\0')
-        return *text == '\0';
     do {
-        if (glob(pattern + 1, text))
+        if (glob(pattern + 1, false, text))
             return true;
     } while (*text++ != '\0');
     return false;
@@ -54,8 +80,9 @@ static bool glob(const char *pattern, const char *text)
 
 bool name_matches(const char *pattern, const char *schema, const char *name)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s.%s", schema, name);
-    return glob(strchr(pattern, '.') != NULL ? pattern : "", full) ||
-           (strchr(pattern, '.') == NULL && strcmp(schema, "public") == 0 && glob(pattern, name));
+    const char *dot = find_unquoted(pattern, '.');
+    if (dot == NULL)
+        return strcmp(schema, "public") == 0 && glob(pattern, false, name);
+    return find_unquoted(dot + 1, '.') == NULL && glob(pattern, false, schema) &&
+           glob(dot + 1, false, name);
 }

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <pg_query.h>
 
+#include "pg/oid.h"
 #include "pg/quote.h"
 
 enum { SELECT_MAX = 1 << 20, CALLS_MAX = 256 };
@@ -267,6 +268,52 @@ static bool is_zero(const char *number)
     return strspn(number, "-0.") == strlen(number);
 }
 
+static const char *operator_of(json_t *fields)
+{
+    const char *kind = json_string_value(json_object_get(fields, "kind"));
+    return kind != NULL && strcmp(kind, "AEXPR_OP") == 0 ? last_name(json_object_get(fields, "name"))
+                                                         : "";
+}
+
+static const char *cast_name(json_t *cast)
+{
+    return last_name(json_object_get(json_object_get(cast, "typeName"), "names"));
+}
+
+static json_t *cast_modifiers(json_t *cast)
+{
+    return json_object_get(json_object_get(cast, "typeName"), "typmods");
+}
+
+static bool is_one_of(const char *name, const char *const *names)
+{
+    while (*names != NULL && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+static const char *const fraction_types[] = {"numeric", "float4", "float8", NULL};
+static const char *const text_types[] = {"text", "varchar", NULL};
+
+/* Whether an operand may be an integer: a division of two of these drops the remainder. */
+static bool may_be_integer(const struct analysis *analysis, json_t *node)
+{
+    json_t *fields = node_fields(node);
+    if (node_is(node, "TypeCast"))
+        return !is_one_of(cast_name(fields), fraction_types);
+    if (node_is(node, "A_Expr"))
+        return may_be_integer(analysis, json_object_get(fields, "lexpr")) &&
+               may_be_integer(analysis, json_object_get(fields, "rexpr"));
+    const char *number = number_text(analysis, node);
+    if (number != NULL)
+        return strpbrk(number, ".eE") == NULL;
+    if (!node_is(node, "ColumnRef"))
+        return true;
+    int column = relation_column(analysis->source, last_name(json_object_get(fields, "fields")));
+    return column < 0 || !OID_IN(analysis->source->columns[column].base_oid, OID_NUMERIC,
+                                 OID_FLOAT4, OID_FLOAT8);
+}
+
 /* Unwinds a chain of casts and + - * / with numbers down to the column: gives what the column is, in
  * terms of `value`. NULL if it is not such a chain. */
 static const char *unwind(const struct analysis *analysis, json_t *node, const char *value)
@@ -277,10 +324,9 @@ static const char *unwind(const struct analysis *analysis, json_t *node, const c
         return value;
     if (node_is(node, "TypeCast"))
         return unwind(analysis, json_object_get(fields, "arg"), value);
-    const char *kind = json_string_value(json_object_get(fields, "kind"));
-    if (!node_is(node, "A_Expr") || kind == NULL || strcmp(kind, "AEXPR_OP") != 0)
+    if (!node_is(node, "A_Expr"))
         return NULL;
-    const char *operator = last_name(json_object_get(fields, "name"));
+    const char *operator = operator_of(fields);
     char op = operator[0] != '\0' && operator[1] == '\0' ? operator[0] : '\0'; /* -> is no minus */
     json_t *left = json_object_get(fields, "lexpr"), *right = json_object_get(fields, "rexpr");
     const char *number = number_text(analysis, right);
@@ -300,9 +346,76 @@ static const char *unwind(const struct analysis *analysis, json_t *node, const c
                               : arena_printf(arena, "(%s + (%s))", value, number));
     if (op == '*' && !is_zero(number))
         return unwind(analysis, inner, arena_printf(arena, "(%s::numeric / (%s))", value, number));
-    if (op == '/' && !swapped && !is_zero(number))
+    if (op == '/' && !swapped && !is_zero(number) &&
+        !(may_be_integer(analysis, left) && may_be_integer(analysis, right)))
         return unwind(analysis, inner, arena_printf(arena, "(%s * (%s))", value, number));
     return NULL;
+}
+
+/* ---- digits behind the point ---- */
+
+/* -1 when it is not written as digits and a point. */
+static int constant_digits(const char *number)
+{
+    const char *point = strchr(number, '.');
+    if (strspn(number, "-0123456789.") != strlen(number))
+        return -1;
+    return point != NULL ? (int)strlen(point + 1) : 0;
+}
+
+/* 2 for 100; 0 for what is no power of ten. */
+static int power_of_ten(const char *number)
+{
+    size_t zeros = number[0] == '1' ? strspn(number + 1, "0") : 0;
+    return number[0] == '1' && number[1 + zeros] == '\0' ? (int)zeros : 0;
+}
+
+/* 2, 4 or 8; 0 for what is no integer type. */
+static int integer_bytes(const char *type)
+{
+    return strncmp(type, "int", 3) == 0 && strspn(type + 3, "248") == 1 && type[4] == '\0'
+               ? type[3] - '0'
+               : 0;
+}
+
+static int cast_digits(const struct analysis *analysis, const struct column *column, json_t *cast,
+                       int digits)
+{
+    const char *name = cast_name(cast);
+    json_t *modifiers = cast_modifiers(cast);
+    if (integer_bytes(name) > 0)
+        return digits == 0 && integer_bytes(name) >= column_integer_bytes(column) ? 0 : -1;
+    if (json_array_size(modifiers) == 0)
+        return is_one_of(name, text_types) || strcmp(name, "numeric") == 0 ? digits : -1;
+    const char *scale = number_text(analysis, json_array_get(modifiers, 1));
+    bool keeps = strcmp(name, "numeric") == 0 && scale != NULL && constant_digits(scale) == 0 &&
+                 strtol(scale, NULL, 10) >= digits;
+    return keeps ? digits : -1;
+}
+
+/* Of a chain that unwind() has taken: how many digits its value has at most. -1 when that is not
+ * known, or when some were dropped on the way. */
+static int chain_digits(const struct analysis *analysis, const struct column *column, json_t *node)
+{
+    json_t *fields = node_fields(node);
+    if (node_is(node, "ColumnRef"))
+        return column_digits(column);
+    if (node_is(node, "TypeCast")) {
+        int digits = chain_digits(analysis, column, json_object_get(fields, "arg"));
+        return digits < 0 ? -1 : cast_digits(analysis, column, fields, digits);
+    }
+    json_t *left = json_object_get(fields, "lexpr"), *right = json_object_get(fields, "rexpr");
+    const char *number = number_text(analysis, right);
+    int inner = chain_digits(analysis, column, number != NULL ? left : right);
+    if (number == NULL)
+        number = number_text(analysis, left);
+    int own = constant_digits(number), shift = power_of_ten(number);
+    char op = operator_of(fields)[0];
+    if (inner < 0 || own < 0 || op == '/')
+        return -1;
+    if (op != '*')
+        return inner > own ? inner : own;
+    return inner + own > shift ? inner + own - shift : 0;
 }
 
 static void item_classify(const struct analysis *analysis, json_t *value,
@@ -312,6 +425,7 @@ static void item_classify(const struct analysis *analysis, json_t *value,
     const char *name = quote_ident_dup(arena, item->name);
     item->column = contents->columns == 1 ? contents->column : -1;
     item->uses = contents->uses;
+    item->digits = -1;
     item->kind = contents->columns == 0 && contents->calls == 0 ? SELECT_CONSTANT : SELECT_OTHER;
     const char *inverse = contents->columns == 1 ? unwind(analysis, value, name) : NULL;
     if (inverse == NULL)
@@ -321,11 +435,12 @@ static void item_classify(const struct analysis *analysis, json_t *value,
         item->kind = SELECT_COLUMN;
     } else if (node_is(value, "TypeCast") &&
                node_is(json_object_get(node_fields(value), "arg"), "ColumnRef")) {
-        json_t *type = json_object_get(node_fields(value), "typeName");
         item->kind = SELECT_CAST;
-        item->cast_type = arena_strdup(arena, last_name(json_object_get(type, "names")));
+        item->cast_type = arena_strdup(arena, cast_name(node_fields(value)));
+        item->cast_cuts = json_array_size(cast_modifiers(node_fields(value))) > 0;
     }
     const struct column *column = &analysis->source->columns[item->column];
+    item->digits = chain_digits(analysis, column, value);
     item->inverse = item->kind == SELECT_COLUMN
                         ? inverse
                         : arena_printf(arena, "%s::%s", inverse, column->full_type);

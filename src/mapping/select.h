@@ -47,6 +47,9 @@ struct select_item {
     int column;              /* the one source column used, -1 if none or several */
     struct column_set uses;
     const char *cast_type;   /* SELECT_CAST: the type's name, without schema and length */
+    bool cast_cuts;          /* … which has a length or scale */
+    int digits;              /* of a number, how many at most behind the point, when all of the column
+                                is kept; -1: not known */
     const char *inverse;     /* SQL over target columns giving `column` back; NULL if not derivable */
     int line, place;         /* in the file: line and column */
 };

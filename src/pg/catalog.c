@@ -1,6 +1,7 @@
 #include "pg/catalog.h"
 
 #include "pg/conn.h"
+#include "pg/oid.h"
 
 /* Tables of the application: ordinary and partitioned ones that are no partition themselves. */
 #define USER_RELATIONS                                                                             \
@@ -260,6 +261,35 @@ int relation_column_by_attnum(const struct relation *relation, int attnum)
             return (int)i;
     }
     return -1;
+}
+
+struct modifiers column_modifiers(const struct column *column)
+{
+    struct modifiers modifiers = {0};
+    const char *at = strchr(column->full_type, '(');
+    if (column->type_oid != column->base_oid || !column->builtin)
+        return modifiers;
+    while (at != NULL && modifiers.count < 2) {
+        modifiers.values[modifiers.count++] = (int)strtol(at + 1, NULL, 10);
+        at = strchr(at + 1, ',');
+    }
+    return modifiers;
+}
+
+int column_digits(const struct column *column)
+{
+    struct modifiers modifiers = column_modifiers(column);
+    if (column_integer_bytes(column) > 0)
+        return 0;
+    return column->base_oid == OID_NUMERIC && modifiers.count == 2 ? modifiers.values[1] : -1;
+}
+
+int column_integer_bytes(const struct column *column)
+{
+    return column->base_oid == OID_INT2   ? 2
+           : column->base_oid == OID_INT4 ? 4
+           : column->base_oid == OID_INT8 ? 8
+                                          : 0;
 }
 
 const struct unique_index *relation_key(const struct relation *relation)

@@ -87,6 +87,19 @@ const struct relation *catalog_find(const struct catalog *catalog, const char *s
 int relation_column(const struct relation *relation, const char *name);
 int relation_column_by_attnum(const struct relation *relation, int attnum);
 
+/* The length, or precision and scale, that a column's type declares: varchar(20), numeric(12,2).
+ * None of a domain: those of its base type are not known here. */
+struct modifiers {
+    unsigned count;
+    int values[2];
+};
+struct modifiers column_modifiers(const struct column *column);
+
+/* How many digits a number may have behind the point; -1: any, not known, or no number. */
+int column_digits(const struct column *column);
+/* 2, 4 or 8; 0 for what is no integer. */
+int column_integer_bytes(const struct column *column);
+
 /* The primary key, or else the index that is the replica identity; NULL if there is neither. */
 const struct unique_index *relation_key(const struct relation *relation);
 

@@ -1,13 +1,7 @@
 #include "pg/parthash.h"
 
+#include "pg/oid.h"
 #include "pg/texttypes.h"
-
-/* Built-in type OIDs: src/include/catalog/pg_type.dat. */
-enum {
-    OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_TEXT = 25,
-    OID_BPCHAR = 1042, OID_VARCHAR = 1043, OID_DATE = 1082, OID_TIMESTAMP = 1114,
-    OID_TIMESTAMPTZ = 1184, OID_NUMERIC = 1700, OID_UUID = 2950,
-};
 
 static const uint64_t partition_seed = UINT64_C(0x7A5B22367996DCFD); /* HASH_PARTITION_SEED */
 static const uint64_t combine_constant = UINT64_C(0x49a0f4dd15e5a8e3); /* hash_combine64() */

@@ -1,12 +1,7 @@
 #include "pg/sortkey.h"
 
+#include "pg/oid.h"
 #include "pg/texttypes.h"
-
-enum {
-    OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_TEXT = 25,
-    OID_OID = 26, OID_VARCHAR = 1043, OID_DATE = 1082, OID_TIMESTAMP = 1114,
-    OID_TIMESTAMPTZ = 1184, OID_UUID = 2950,
-};
 
 enum sortkey_type sortkey_type_of(uint32_t type_oid, bool bytewise)
 {

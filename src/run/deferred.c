@@ -9,9 +9,9 @@
 
 /* ---- taking away ---- */
 
-static const char *const take_sql[] = {
+/* Kind, schema and name of the table, name, definition: what the copy can do without. */
+static const char *const find_sql[] = {
     /* constraints; those of partitions belong to their parents */
-    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition)"
     " SELECT CASE c.contype WHEN 'u' THEN 'unique' WHEN 'x' THEN 'exclusion' ELSE 'foreign key' END,"
     "        n.nspname, t.relname, c.conname, pg_catalog.pg_get_constraintdef(c.oid)"
     "   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid"
@@ -21,7 +21,6 @@ static const char *const take_sql[] = {
     "                                     AND NOT t.relispartition))"
     "  ORDER BY c.contype = 'f', c.oid",
 
-    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition)"
     " SELECT 'index', n.nspname, t.relname, x.relname, pg_catalog.pg_get_indexdef(i.indexrelid)"
     "   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
     "   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
@@ -32,13 +31,14 @@ static const char *const take_sql[] = {
     "                       AND c.contype IN ('p', 'u', 'x'))"
     "  ORDER BY x.oid",
 
-    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition)"
     " SELECT 'trigger', n.nspname, t.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid)"
     "   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
     "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
     "  WHERE n.nspname " OURS_NOT " AND NOT g.tgisinternal AND NOT t.relispartition"
     "  ORDER BY g.oid",
 };
+
+enum { FINDS = sizeof find_sql / sizeof find_sql[0] };
 
 /* Foreign keys first: they hang on the others' indexes. */
 static const char drops_sql[] =
@@ -59,16 +59,58 @@ static bool run_all(PGconn *conn, const PGresult *statements, struct error *err)
     return true;
 }
 
+static bool take_found(PGconn *shard, const char *find, struct error *err)
+{
+    struct buffer sql;
+    buffer_init(&sql, 8192);
+    buffer_puts(&sql, "INSERT INTO portage.deferred"
+                      " (kind, table_schema, table_name, name, definition)");
+    buffer_puts(&sql, find);
+    bool ok = conn_exec(shard, buffer_text(&sql), err);
+    buffer_release(&sql);
+    return ok || error_context(err, "reading the target's indexes and keys");
+}
+
 bool deferred_take(PGconn *shard, struct error *err)
 {
-    for (size_t s = 0; s < sizeof take_sql / sizeof take_sql[0]; s++) {
-        if (!conn_exec(shard, take_sql[s], err))
-            return error_context(err, "reading the target's indexes and keys");
+    for (size_t f = 0; f < FINDS; f++) {
+        if (!take_found(shard, find_sql[f], err))
+            return false;
     }
     PGresult *drops = conn_query(shard, drops_sql, 0, NULL, err);
     bool ok = drops != NULL && run_all(shard, drops, err);
     PQclear(drops);
     return ok;
+}
+
+static bool list_found(PGconn *shard, const char *sql, json_t *list, struct error *err)
+{
+    PGresult *result = conn_query(shard, sql, 0, NULL, err);
+    if (result == NULL)
+        return error_context(err, "reading the target's indexes and keys");
+    for (int row = 0; row < PQntuples(result); row++)
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind",
+                                              result_text(result, row, 0), "schema",
+                                              result_text(result, row, 1), "table",
+                                              result_text(result, row, 2), "name",
+                                              result_text(result, row, 3), "definition",
+                                              result_text(result, row, 4)));
+    PQclear(result);
+    return true;
+}
+
+bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err)
+{
+    if (taken)
+        return list_found(shard,
+                          "SELECT kind, table_schema, table_name, name, definition"
+                          "  FROM portage.deferred ORDER BY ordinal",
+                          list, err);
+    for (size_t f = 0; f < FINDS; f++) {
+        if (!list_found(shard, find_sql[f], list, err))
+            return false;
+    }
+    return true;
 }
 
 bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err)

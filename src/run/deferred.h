@@ -12,12 +12,17 @@
 #ifndef RUN_DEFERRED_H
 #define RUN_DEFERRED_H
 
+#include <jansson.h>
 #include <libpq-fe.h>
 
 #include "util/stop.h"
 
 /* In the shard's open transaction. */
 bool deferred_take(PGconn *shard, struct error *err) MUST_CHECK;
+
+/* Appends what deferred_take() would take, or has `taken`: objects of `kind`, `schema` and `table`,
+ * `name`, `definition`. */
+bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err) MUST_CHECK;
 
 /* How many wait or are being built. */
 bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err) MUST_CHECK;

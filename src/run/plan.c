@@ -1,5 +1,7 @@
 #include "run/plan.h"
 
+#include "mapping/lossless.h"
+#include "run/deferred.h"
 #include "run/target.h"
 
 static const char *placement(const struct mapping *mapping, unsigned shards)
@@ -13,7 +15,7 @@ static const char *inverse_of(const struct mapping *mapping, const struct mappin
                               const char **how)
 {
     const struct select_item *select = item->select;
-    *how = "none needed";
+    *how = select->kind == SELECT_CONSTANT ? "none needed" : "missing";
     if (select->column < 0)
         return NULL;
     const char *source = mapping->source->columns[select->column].name;
@@ -23,7 +25,8 @@ static const char *inverse_of(const struct mapping *mapping, const struct mappin
             return mapping->config->inverse[i].expr.text;
         }
     }
-    *how = select->inverse != NULL ? "derived" : "missing";
+    if (select->inverse != NULL)
+        *how = "derived";
     return select->inverse;
 }
 
@@ -34,11 +37,12 @@ static json_t *column_json(const struct mapping *mapping, const struct mapping_i
     const char *inverse = inverse_of(mapping, item, &how);
     const struct column *source =
         select->column >= 0 ? &mapping->source->columns[select->column] : NULL;
-    return json_pack("{s:s?, s:s?, s:s, s:s, s:s, s:s?, s:s}", "source",
+    return json_pack("{s:s?, s:s?, s:s, s:s, s:s, s:s?, s:s, s:b}", "source",
                      source != NULL ? source->name : NULL, "source_type",
                      source != NULL ? source->full_type : NULL, "expression", select->expr,
                      "target", item->target->name, "target_type", item->target->full_type,
-                     "inverse", inverse, "inverse_is", how);
+                     "inverse", inverse, "inverse_is", how, "lossless",
+                     (int)item_is_lossless(select, source, item->target));
 }
 
 static json_t *key_json(const struct mapping *mapping)
@@ -50,18 +54,35 @@ static json_t *key_json(const struct mapping *mapping)
     return key;
 }
 
-static json_t *table_json(const struct mapping *mapping, unsigned shards)
+/* Those of the table, out of all. */
+static json_t *deferred_json(const struct relation *target, json_t *all)
+{
+    size_t index;
+    json_t *item, *found = json_array();
+    json_array_foreach (all, index, item) {
+        if (strcmp(json_string_value(json_object_get(item, "schema")), target->schema) == 0 &&
+            strcmp(json_string_value(json_object_get(item, "table")), target->name) == 0)
+            json_array_append_new(
+                found, json_pack("{s:O, s:O, s:O}", "kind", json_object_get(item, "kind"), "name",
+                                 json_object_get(item, "name"), "definition",
+                                 json_object_get(item, "definition")));
+    }
+    return found;
+}
+
+static json_t *table_json(const struct mapping *mapping, unsigned shards, json_t *deferred)
 {
     json_t *columns = json_array();
     for (unsigned i = 0; i < mapping->items_count; i++)
         json_array_append_new(columns, column_json(mapping, &mapping->items[i]));
     json_t *table = json_pack(
-        "{s:s, s:o, s:o, s:s, s:s, s:s, s:I, s:I, s:b}", "name", mapping->name, "columns", columns,
+        "{s:s, s:o, s:o, s:s, s:s, s:s, s:I, s:I, s:b, s:o}", "name", mapping->name, "columns", columns,
         "key", key_json(mapping), "placement", placement(mapping, shards), "copy",
         mapping->copy_mode == COPY_RANGES ? "by key" : "whole", "format",
         mapping->copy_format == COPY_BINARY ? "binary" : "text", "rows",
         (json_int_t)mapping->source->rows_estimate, "bytes", (json_int_t)mapping->source->bytes,
-        "one_lane", (int)(mapping->serial_lane || !mapping->has_key));
+        "one_lane", (int)(mapping->serial_lane || !mapping->has_key), "deferred",
+        deferred_json(mapping->target, deferred));
     char *from = NULL;
     if (asprintf(&from, "%s.%s", mapping->source->schema, mapping->source->name) >= 0)
         json_object_set_new(table, "from", json_string(from));
@@ -86,18 +107,31 @@ static json_t *finding_json(const struct finding *finding)
     return object;
 }
 
-json_t *plan_make(struct migration *migration, struct error *err)
+/* Binds and asks, with the target's DDL in a transaction; `deferred` is what the first shard holds. */
+static bool look(struct migration *migration, json_t *deferred, struct error *err)
 {
     struct error rollback = ERROR_INIT;
-    bool ok = target_try(migration, err);
+    bool taken;
+    bool ok = target_try(migration, err) &&
+              target_is_applied(migration->shards[0], &taken, err) &&
+              deferred_list(migration->shards[0], taken, deferred, err);
     if (!target_rollback(migration, &rollback) && ok)
         *err = rollback, ok = false;
-    if (!ok)
+    return ok;
+}
+
+json_t *plan_make(struct migration *migration, struct error *err)
+{
+    json_t *deferred = json_array();
+    if (!look(migration, deferred, err)) {
+        json_decref(deferred);
         return NULL;
+    }
     json_t *tables = json_array(), *findings = json_array();
     for (unsigned m = 0; m < migration->set.count; m++)
-        json_array_append_new(tables,
-                              table_json(&migration->set.mappings[m], migration->shards_count));
+        json_array_append_new(tables, table_json(&migration->set.mappings[m],
+                                                 migration->shards_count, deferred));
+    json_decref(deferred);
     for (unsigned f = 0; f < migration->findings.count; f++)
         json_array_append_new(findings, finding_json(&migration->findings.items[f]));
     return json_pack("{s:i, s:i, s:i, s:o, s:o, s:b}", "source_version",

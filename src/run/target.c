@@ -29,7 +29,7 @@ static bool read_file(const char *path, struct buffer *text, struct error *err)
     return ok || error_set(err, ERROR_CONFIG, "cannot read target.schema \"%s\"", path);
 }
 
-static bool is_applied(PGconn *shard, bool *applied, struct error *err)
+bool target_is_applied(PGconn *shard, bool *applied, struct error *err)
 {
     bool exists;
     char *value = NULL;
@@ -85,7 +85,7 @@ static bool try_shard(struct migration *migration, unsigned shard, const char *s
 {
     PGconn *conn = migration->shards[shard];
     bool applied;
-    if (!is_applied(conn, &applied, err))
+    if (!target_is_applied(conn, &applied, err))
         return false;
     if (applied)
         return true;

@@ -15,6 +15,9 @@
  */
 bool target_try(struct migration *migration, struct error *err) MUST_CHECK;
 
+/* Whether a shard has got it already, and its indexes and keys are put aside. */
+bool target_is_applied(PGconn *shard, bool *applied, struct error *err) MUST_CHECK;
+
 /* Undoes target_try(). */
 bool target_rollback(struct migration *migration, struct error *err) MUST_CHECK;
 

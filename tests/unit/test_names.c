@@ -70,11 +70,44 @@ static void test_patterns(void **state)
         {"shop.orders", "shop", "orders", true},
         {"shop.orders", "shop", "orders2", false},
         {"*", "public", "größe", true},
+        {"\"Shop\".*", "Shop", "orders", true},
+        {"\"Shop\".*", "shop", "orders", false},
+        {"Shop.*", "Shop", "orders", true},
+        {"Shop.*", "shop", "orders", false},
+        {"Sch ema.*", "Sch ema", "sel\"ect", true},
+        {"\"Shop\".\"Or\"*", "Shop", "Orders", true},
+        {"\"Shop\".Or*", "Shop", "Orders", true},
+        {"\"Card\"*", "public", "CardTokens", true},
+        {"\"a.b\".*", "a.b", "c", true},
+        {"a.*", "a.b", "c", false},
+        {"*.\"c.d\"", "a", "c.d", true},
+        {"*\"\"\"\"", "public", "sel\"", true},
+        {"*.\"a*b\"", "public", "a*b", true},
+        {"*.\"a*b\"", "public", "axb", false},
+        {"a.b.*", "a", "b", false},
+        {"a.b.*", "a.b", "c", false},
     };
     (void)state;
     for (size_t r = 0; r < COUNT_OF(rows); r++)
         assert_row(name_matches(rows[r].pattern, rows[r].schema, rows[r].name) == rows[r].matches,
                    rows[r].pattern);
+}
+
+static void test_what_is_a_pattern(void **state)
+{
+    static const struct {
+        const char *text;
+        bool pattern;
+    } rows[] = {
+        {"public.*", true},         {"*", true},
+        {"\"Shop\".*", true},       {"\"a\"\"b\".*", true},
+        {"public.orders", false},   {"public.\"a*b\"", false},
+        {"\"a*\".\"b\"", false},    {"\"a\"\"*\"", false},
+        {"\"a*\".b*", true},
+    };
+    (void)state;
+    for (size_t r = 0; r < COUNT_OF(rows); r++)
+        assert_row(name_is_pattern(rows[r].text) == rows[r].pattern, rows[r].text);
 }
 
 int main(void)
@@ -83,6 +116,7 @@ int main(void)
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_parse_refuses),
         cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_what_is_a_pattern),
     };
     return run_unit_tests("names", tests);
 }

@@ -1,12 +1,14 @@
 #include "unit.h"
 
 #include "mapping/select.h"
+#include "pg/oid.h"
 
 enum { ID, AMOUNT, A_B, DOC, GRUESSE, QUOTED };
 
 static struct column columns[] = {
-    [ID] = {.name = "id", .full_type = "integer"},
-    [AMOUNT] = {.name = "amount", .full_type = "numeric(12,2)"},
+    [ID] = {.name = "id", .full_type = "integer", .base_oid = OID_INT4, .type_oid = OID_INT4},
+    [AMOUNT] = {.name = "amount", .full_type = "numeric(12,2)", .builtin = true,
+                .base_oid = OID_NUMERIC, .type_oid = OID_NUMERIC},
     [A_B] = {.name = "a b", .full_type = "text"},
     [DOC] = {.name = "doc", .full_type = "jsonb"},
     [GRUESSE] = {.name = "grüße", .full_type = "text"},
@@ -94,6 +96,19 @@ static void test_kinds(void **state)
         {"amount / 100.0 AS k", "k", SELECT_ARITHMETIC, AMOUNT, "(\"k\" * (100.0))::numeric(12,2)"},
         {"(id + 1) * 2 - 3 AS k", "k", SELECT_ARITHMETIC, ID,
          "(((\"k\" + (3))::numeric / (2)) - (1))::integer"},
+        {"amount / 10 AS k", "k", SELECT_ARITHMETIC, AMOUNT, "(\"k\" * (10))::numeric(12,2)"},
+        {"id / 10.0 AS k", "k", SELECT_ARITHMETIC, ID, "(\"k\" * (10.0))::integer"},
+        {"id::numeric / 10 AS k", "k", SELECT_ARITHMETIC, ID, "(\"k\" * (10))::integer"},
+        {"(id * 1.5) / 10 AS k", "k", SELECT_ARITHMETIC, ID,
+         "((\"k\" * (10))::numeric / (1.5))::integer"},
+        {"id / 10 AS k", "k", SELECT_OTHER, ID, NULL},
+        {"(id + 1) / 10 AS k", "k", SELECT_OTHER, ID, NULL},
+        {"id::bigint / 10 AS k", "k", SELECT_OTHER, ID, NULL},
+        {"amount::int / 10 AS k", "k", SELECT_OTHER, AMOUNT, NULL},
+        {"(id / 10)::numeric AS k", "k", SELECT_OTHER, ID, NULL},
+        {"(id / 10) * 1.5 AS k", "k", SELECT_OTHER, ID, NULL},
+        {"id / 10000000000 AS k", "k", SELECT_OTHER, ID, NULL},
+        {"5 / '7' + id AS k", "k", SELECT_OTHER, ID, NULL},
         {"id * 0 AS k", "k", SELECT_OTHER, ID, NULL},
         {"id * 0.00 AS k", "k", SELECT_OTHER, ID, NULL},
         {"id * -0 AS k", "k", SELECT_OTHER, ID, NULL},
@@ -148,6 +163,52 @@ static void test_cast_types(void **state)
         parse_or_fail(rows[r][0], &arena, &list);
         assert_row(list.items[0].kind == SELECT_CAST, rows[r][0]);
         assert_string_equal(list.items[0].cast_type, rows[r][1]);
+        arena_release(&arena);
+    }
+}
+
+/* How many digits behind the point a value has at most; -1 where some may be lost. */
+static void test_digits(void **state)
+{
+    static const struct {
+        const char *text;
+        int digits;
+    } rows[] = {
+        {"id", 0},
+        {"amount", 2},
+        {"\"a b\" AS k", -1},
+        {"id + 5 AS k", 0},
+        {"id + 0.125 AS k", 3},
+        {"1.5 - amount AS k", 2},
+        {"amount * 100 AS k", 0},
+        {"amount * 10 AS k", 1},
+        {"amount * 1000 AS k", 0},
+        {"amount * 25 AS k", 2},
+        {"amount * 0.5 AS k", 3},
+        {"(amount * 100)::bigint AS k", 0},
+        {"(amount * 10)::bigint AS k", -1},
+        {"amount::int AS k", -1},
+        {"id::bigint::text AS k", 0},
+        {"id::smallint AS k", -1},
+        {"id::smallint::bigint AS k", -1},
+        {"amount::numeric AS k", 2},
+        {"amount::numeric(20,3) AS k", 2},
+        {"amount::numeric(20,1) AS k", -1},
+        {"amount::numeric(20) AS k", -1},
+        {"amount::float8 AS k", -1},
+        {"amount::varchar(3) AS k", -1},
+        {"amount / 10 AS k", -1},
+        {"amount + 1e2 AS k", -1},
+        {"amount + id AS k", -1},
+        {"7 AS k", -1},
+    };
+    (void)state;
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct arena arena;
+        struct select_list list;
+        parse_or_fail(rows[r].text, &arena, &list);
+        if (list.items[0].digits != rows[r].digits)
+            fail_msg("%s: %d digits", rows[r].text, list.items[0].digits);
         arena_release(&arena);
     }
 }
@@ -398,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_kinds_slices_and_inverses),
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_cast_types),
+        cmocka_unit_test(test_digits),
         cmocka_unit_test(test_slices),
         cmocka_unit_test(test_slices_of_a_list),
         cmocka_unit_test(test_uses_and_calls),
