@@ -1,13 +1,13 @@
 #include "run/engine.h"
 
 #include <stdatomic.h>
-#include <unistd.h>
 
 #include "copy/copier.h"
 #include "pg/conn.h"
 #include "run/deferred.h"
 #include "run/prepare.h"
 #include "run/proof.h"
+#include "run/report.h"
 #include "run/watch.h"
 #include "stream/receiver.h"
 #include "util/clock.h"
@@ -16,11 +16,11 @@
 enum {
     TICK_US = 100 * 1000,
     LOCK_CHECK_US = 1000 * 1000,
-    REPORT_TERMINAL_US = 1000 * 1000,
-    REPORT_LOG_US = 10 * 1000 * 1000,
 };
 
 enum stage { STAGE_COPYING, STAGE_INDEXING, STAGE_READY };
+
+static const char *const stage_names[] = {"copying", "indexing", "ready"};
 
 struct builder {
     struct engine *engine;
@@ -49,8 +49,8 @@ struct engine {
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
     struct watch watch;
-    int64_t lock_checked_us, reported_us;
-    uint64_t reported_changes;
+    struct report report;
+    int64_t lock_checked_us;
 };
 
 /* ---- loading what is durable ---- */
@@ -304,68 +304,14 @@ static bool check_lock(struct engine *engine, struct error *err)
            error_context(err, "keeping the instance lock");
 }
 
-static bool copied_so_far(struct engine *engine, int64_t *rows, int64_t *bytes, int64_t *open,
-                          struct error *err)
-{
-    *rows = *bytes = *open = 0;
-    for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        PGresult *result = conn_query_row(engine->migration->shards[s],
-                                          "SELECT sum(rows), sum(bytes), count(*) FILTER (WHERE NOT done)"
-                                          " FROM portage.range", 0, NULL, err);
-        if (result == NULL)
-            return false;
-        *rows += result_int(result, 0, 0);
-        *bytes += result_int(result, 0, 1);
-        *open += result_int(result, 0, 2);
-        PQclear(result);
-    }
-    return true;
-}
-
-static int64_t lag_us(const struct engine *engine)
-{
-    int64_t worst = 0;
-    for (unsigned l = 0; l < engine->stream.lanes_count; l++) {
-        struct lane_counts counts;
-        lane_read_counts(engine->stream.lanes[l], &counts);
-        worst = counts.lag_us_max > worst ? counts.lag_us_max : worst;
-    }
-    return worst;
-}
-
-static bool report(struct engine *engine, struct error *err)
-{
-    static const char *const names[] = {"copying", "indexing", "ready"};
-    int64_t now_us = clock_monotonic_us(), rows, bytes, open;
-    bool terminal = isatty(STDERR_FILENO) == 1;
-    int64_t passed_us = now_us - engine->reported_us;
-    if (passed_us < (terminal ? REPORT_TERMINAL_US : REPORT_LOG_US))
-        return true;
-    if (!copied_so_far(engine, &rows, &bytes, &open, err))
-        return false;
-    uint64_t changes = atomic_load(&engine->stream.changes);
-    double rate = (double)(changes - engine->reported_changes) * 1e6 / (double)passed_us;
-    char line[256];
-    snprintf(line, sizeof line,
-             "%s: %lld rows copied (%lld MiB), %lld ranges open; %llu changes, %.0f/s, lag %.1f ms",
-             names[engine->stage], (long long)rows, (long long)(bytes >> 20), (long long)open,
-             (unsigned long long)changes, rate, (double)lag_us(engine) / 1000);
-    if (terminal)
-        log_set_status_line(line);
-    else
-        log_info("%s", line);
-    engine->reported_us = now_us;
-    engine->reported_changes = changes;
-    return true;
-}
-
 static bool supervise(struct engine *engine, struct error *err)
 {
-    engine->reported_us = clock_monotonic_us();
     while (!stop_wait(&engine->stop, TICK_US)) {
         if (stop_requested(engine->outer))
             return stop_error(err);
-        if (!check_lock(engine, err) || !watch_source(&engine->watch, err) || !report(engine, err))
+        if (!check_lock(engine, err) || !watch_source(&engine->watch, err) ||
+            !report_tell(&engine->report, stage_names[engine->stage],
+                         engine->stage == STAGE_COPYING, err))
             return false;
         if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
             return false;
@@ -386,11 +332,11 @@ bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, _Atomi
     watch_init(&engine.watch, migration);
     bool ok = load(&engine, err);
     if (ok) {
+        report_init(&engine.report, migration, &engine.stream);
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);
-        if (isatty(STDERR_FILENO) == 1)
-            log_set_status_line("");
+        report_release(&engine.report);
     }
     watch_release(&engine.watch);
     engine_release(&engine);

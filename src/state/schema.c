@@ -62,9 +62,22 @@ static const char shard_sql[] =
     "  SELECT r.mapping, pg_catalog.count(*) AS ranges,"
     "         pg_catalog.count(*) FILTER (WHERE r.done) AS ranges_done,"
     "         pg_catalog.sum(r.rows)::bigint AS rows, pg_catalog.sum(r.bytes)::bigint AS bytes,"
-    "         (SELECT value FROM portage.setting WHERE name = 'phase') AS phase,"
-    "         (SELECT pg_catalog.min(progress) FROM portage.lane) AS progress"
-    "    FROM portage.range r GROUP BY r.mapping;"
+    "         CASE WHEN NOT pg_catalog.bool_and(r.done) THEN 'copying'"
+    "              WHEN EXISTS (SELECT FROM portage.chunk c WHERE c.mapping = r.mapping)"
+    "              THEN 'catching up'"
+    "              WHEN EXISTS (SELECT FROM portage.deferred d"
+    "                     WHERE d.table_schema || '.' || d.table_name"
+    "                           = pg_catalog.split_part(r.mapping, '<-', 1)"
+    "                       AND (d.state = 'building' OR (d.state = 'waiting'"
+    "                            AND d.kind IN ('index', 'unique', 'exclusion'))))"
+    "              THEN 'indexing' ELSE 'ready' END AS phase,"
+    "         slowest.progress,"
+    /* Never too small; too large when the source has not written for a while. */
+    "         EXTRACT(epoch FROM pg_catalog.clock_timestamp() - slowest.source_time)"
+    "           ::numeric(12,1) AS lag_seconds"
+    "    FROM portage.range r LEFT JOIN (SELECT progress, source_time FROM portage.lane"
+    "                                     ORDER BY progress LIMIT 1) AS slowest ON true"
+    "   GROUP BY r.mapping, slowest.progress, slowest.source_time;"
     "COMMIT";
 
 static const char source_sql[] =

@@ -8,7 +8,7 @@
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static enum log_level log_least = LOG_INFO; /* set before threads start */
-static char log_status[512];                /* guarded by log_lock */
+static char log_status[16 * 1024];          /* guarded by log_lock */
 
 static _Thread_local char log_subject[32] = "main";
 
@@ -38,6 +38,25 @@ static void log_time(char *text, size_t size)
     snprintf(text + used, size - used, ".%03dZ", (int)(now_us / 1000 % 1000));
 }
 
+/* The cursor rests behind the last line of the status. */
+static void status_clear(void)
+{
+    unsigned breaks = 0;
+    for (const char *c = log_status; *c != '\0'; c++)
+        breaks += *c == '\n';
+    if (breaks > 0)
+        fprintf(stderr, "\033[%uA", breaks);
+    if (log_status[0] != '\0')
+        fputs("\r\033[J", stderr);
+}
+
+/* Without wrapping, so that it takes as many lines as it has. */
+static void status_draw(void)
+{
+    if (log_status[0] != '\0')
+        fprintf(stderr, "\033[?7l%s\033[?7h", log_status);
+}
+
 static void log_line(enum log_level level, const char *text)
 {
     char time_text[40];
@@ -45,11 +64,9 @@ static void log_line(enum log_level level, const char *text)
         return;
     log_time(time_text, sizeof time_text);
     pthread_mutex_lock(&log_lock);
-    if (log_status[0] != '\0')
-        fputs("\r\033[K", stderr);
+    status_clear();
     fprintf(stderr, "%s %-7s [%s] %s\n", time_text, log_level_name(level), log_subject, text);
-    if (log_status[0] != '\0')
-        fputs(log_status, stderr);
+    status_draw();
     fflush(stderr);
     pthread_mutex_unlock(&log_lock);
 }
@@ -109,11 +126,12 @@ void log_error(const struct error *err)
     log_error_as(LOG_ERROR, err);
 }
 
-void log_set_status_line(const char *text)
+void log_set_status(const char *text)
 {
     pthread_mutex_lock(&log_lock);
+    status_clear();
     snprintf(log_status, sizeof log_status, "%s", text);
-    fprintf(stderr, "\r\033[K%s", log_status);
+    status_draw();
     fflush(stderr);
     pthread_mutex_unlock(&log_lock);
 }

@@ -24,7 +24,8 @@ void log_warning(const char *format, ...) PRINTF_LIKE(1, 2);
 void log_error(const struct error *err);
 void log_error_as(enum log_level level, const struct error *err);
 
-/* The progress line of a terminal: drawn under the log lines, cleared before the next of them. */
-void log_set_status_line(const char *text);
+/* What a terminal shows below the log: one or more lines, drawn anew under each line of it. A line
+ * longer than the terminal is wide is cut. Empty: nothing. */
+void log_set_status(const char *text);
 
 #endif

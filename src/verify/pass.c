@@ -129,7 +129,7 @@ static void show_progress(struct pass *pass)
     snprintf(line, sizeof line, "verify: table %u of %u, %s: %llu rows, %u keys to judge",
              pass->next + 1, pass->tables_count, table->mapping->name,
              (unsigned long long)table->compared.source_rows, pass->suspects.count);
-    log_set_status_line(line);
+    log_set_status(line);
 }
 
 /* The next interval should take about INTERVAL_US. */
@@ -197,7 +197,7 @@ static bool run_workers(struct pass *pass, struct error *err)
         pthread_join(threads[w], NULL);
     free(threads);
     if (isatty(STDERR_FILENO) == 1)
-        log_set_status_line("");
+        log_set_status("");
     if (pass->stop.err.class != ERROR_NONE) {
         *err = pass->stop.err;
         return false;

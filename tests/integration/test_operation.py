@@ -1,5 +1,8 @@
 """Hard cases of operation (O), each by its id."""
+import contextlib
 import os
+import pty
+import re
 import signal
 import subprocess
 import time
@@ -138,6 +141,73 @@ def test_O6_an_instance_that_slept_writes_nothing(plain):
         plain.portage = second
         plain.finish_load_and_compare(writers)
     assert first.is_running()
+
+
+STATUS_SQL = """SELECT mapping, phase, ranges, ranges_done, rows, bytes > 0, progress > '0/0',
+    lag_seconds FROM portage.status ORDER BY mapping"""
+
+
+def test_the_view_of_the_status(migration):
+    ddl = DDL + "CREATE TABLE public.u (id bigint PRIMARY KEY, n int); CREATE INDEX ON public.u (n);"
+    carried = migration(ddl + ROWS, ddl, "tables:\n  \"public.*\": identical\n", shards=1)
+    carried.run_until_ready()
+    assert carried.shard_sql(0, STATUS_SQL) == [
+        ("public.t", "ready", 1, 1, 3000, True, True, None),
+        ("public.u", "ready", 1, 1, 0, False, True, None)]
+    carried.source_sql("UPDATE public.t SET n = 0")
+    carried.wait_caught_up()
+    lags = [row[-1] for row in carried.shard_sql(0, STATUS_SQL)]
+    assert all(0 <= lag < 60 for lag in lags)
+    carried.portage.stop()
+    carried.shard_sql(0, "UPDATE portage.deferred SET state = 'building';"
+                         "UPDATE portage.range SET done = false WHERE mapping = 'public.t'")
+    assert [row[1] for row in carried.shard_sql(0, STATUS_SQL)] == ["copying", "indexing"]
+
+
+class Terminal:
+    """`run` as somebody sees it who watches."""
+
+    def __init__(self, portage):
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(portage.command_line("run"), stdin=subprocess.DEVNULL,
+                                        stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        os.set_blocking(self.master, False)
+        self.seen = ""
+
+    def shows(self, pattern):
+        with contextlib.suppress(BlockingIOError):
+            self.seen += os.read(self.master, 65536).decode()
+        return re.search(pattern, self.seen) is not None
+
+    def wait_for(self, pattern):
+        wait_until(lambda: self.shows(pattern), 60, repr(pattern), explain=lambda: self.seen)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(30)
+        os.close(self.master)
+
+
+def test_progress_on_a_terminal(migration):
+    ddl = DDL + "CREATE TABLE public.large (id bigint PRIMARY KEY, filler text);"
+    carried = migration(ddl + ROWS + """
+        INSERT INTO public.large SELECT g, repeat('x', 500) FROM generate_series(1, 40000) g;
+        ANALYZE public.t, public.large;""", ddl, """
+        source_rate_max: 4MiB
+        tables:
+          "public.*": identical
+    """, shards=1)
+    terminal = Terminal(carried.portage)
+    try:
+        terminal.wait_for(r"copying: 1 of 2 tables, \d+ rows copied \(\d+ MiB\), \d+/s, about \d+ s left;"
+                          r" 0 changes, 0/s, lag 0\.0 ms\n?\r?\n"
+                          r"  public\.large: \d+ of about 40000 rows, \d+/s, about \d+ s left")
+        terminal.wait_for(r"ready: 0 changes, 0/s, lag 0\.0 ms")
+        carried.source_sql("UPDATE public.t SET n = 0")
+        terminal.wait_for(r"ready: 3000 changes, \d{3,}/s, lag \d+\.\d ms")
+    finally:
+        terminal.close()
 
 
 def test_O7_one_table_fails_and_nothing_is_ready(migration):

@@ -1,0 +1,29 @@
+/*
+ * How far it is, told while it runs: on a terminal every second, as lines that stay below the log;
+ * in the log every ten seconds. While tables are copied each of them with its rows, rate and time
+ * left; always the changes a second and the lag. One thread.
+ */
+#ifndef RUN_REPORT_H
+#define RUN_REPORT_H
+
+#include "run/migration.h"
+#include "stream/lane.h"
+
+struct report {
+    struct migration *migration;
+    const struct stream *stream;
+    struct table_report *tables; /* by mapping */
+    bool terminal;
+    int64_t told_us;
+    uint64_t changes; /* when it was last told */
+};
+
+/* Both must outlive it. */
+void report_init(struct report *report, struct migration *migration, const struct stream *stream);
+void report_release(struct report *report); /* takes its lines off the terminal */
+
+/* Tells, when it is time to. `copying`: the shards are asked for the tables. */
+bool report_tell(struct report *report, const char *stage, bool copying, struct error *err)
+    MUST_CHECK;
+
+#endif
