@@ -1,6 +1,7 @@
 #include "run/migration.h"
 
 #include "pg/conn.h"
+#include "state/setting.h"
 
 static bool open_all(struct migration *migration, const char *purpose, struct error *err)
 {
@@ -53,6 +54,24 @@ bool migration_bind(struct migration *migration, struct error *err)
     return bind_mappings(migration->config, &migration->source_catalog, migration->target_catalogs,
                          migration->shards_count, arena, &migration->set, &migration->findings,
                          err);
+}
+
+bool migration_restore_serial(struct migration *migration, struct error *err)
+{
+    char *names, *rest, *name;
+    if (!setting_get(migration->shards[0], "serial_tables", &names, err))
+        return false;
+    for (unsigned m = 0; m < migration->set.count; m++)
+        migration->set.mappings[m].serial_lane = false;
+    rest = names;
+    while (rest != NULL && (name = strsep(&rest, "\n")) != NULL) {
+        for (unsigned m = 0; m < migration->set.count; m++) {
+            if (strcmp(migration->set.mappings[m].name, name) == 0)
+                migration->set.mappings[m].serial_lane = true;
+        }
+    }
+    free(names);
+    return true;
 }
 
 bool migration_refused(const struct migration *migration, struct error *err)

@@ -27,6 +27,9 @@ void migration_close(struct migration *migration);
 /* Reads the catalogs and binds the mappings; what is wrong is in migration->findings. */
 bool migration_bind(struct migration *migration, struct error *err) MUST_CHECK;
 
+/* Once begun: which tables keep their order in one lane was decided while all indexes were there. */
+bool migration_restore_serial(struct migration *migration, struct error *err) MUST_CHECK;
+
 /* The first finding that refuses, as an error of class CONFIG. */
 bool migration_refused(const struct migration *migration, struct error *err);
 

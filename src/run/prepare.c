@@ -89,25 +89,6 @@ static bool keep_settings(const struct migration *migration, struct error *err)
            keep_mappings(migration, control, err);
 }
 
-/* Which tables keep their order in one lane was decided while all indexes were there (target.c). */
-static bool restore_serial(struct migration *migration, struct error *err)
-{
-    char *names, *rest, *name;
-    if (!setting_get(migration->shards[0], "serial_tables", &names, err))
-        return false;
-    for (unsigned m = 0; m < migration->set.count; m++)
-        migration->set.mappings[m].serial_lane = false;
-    rest = names;
-    while (rest != NULL && (name = strsep(&rest, "\n")) != NULL) {
-        for (unsigned m = 0; m < migration->set.count; m++) {
-            if (strcmp(migration->set.mappings[m].name, name) == 0)
-                migration->set.mappings[m].serial_lane = true;
-        }
-    }
-    free(names);
-    return true;
-}
-
 /* ---- lanes ---- */
 
 static bool create_lanes(const struct migration *migration, int64_t epoch, lsn_t start,
@@ -172,7 +153,7 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
         return false;
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
-    return restore_serial(migration, err) && keep_settings(migration, err) &&
+    return migration_restore_serial(migration, err) && keep_settings(migration, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            create_lanes(migration, *epoch, start, err) &&
            ranges_create(migration->source, migration->shards, migration->shards_count,

@@ -55,3 +55,4 @@ def test_plan_tells_the_same_once_begun(migration):
     for table_before, table_after in zip(before["tables"], after["tables"]):
         assert table_before["columns"] == table_after["columns"]
         assert table_before["deferred"] == table_after["deferred"]
+        assert table_before["one_lane"] == table_after["one_lane"]
