@@ -75,10 +75,10 @@ static bool take_option(const char *name, const char *value, struct verify_optio
 
 static bool take_arguments(const struct command_line *line, struct arguments *arguments)
 {
-    static const char *const with_value[] = {"--digest", "--rate-max", "--workers",
-                                             "--patience", "--sample"};
-    *arguments = (struct arguments){
-        .options = {.workers = 2, .patience_us = INT64_C(120) * 1000 * 1000}};
+    static const char *const with_value[] = {"--digest", "--rate-max", "--workers", "--patience",
+                                             "--sample"};
+    *arguments =
+        (struct arguments){.options = {.workers = 2, .patience_us = INT64_C(120) * 1000 * 1000}};
     for (int i = 1; i < line->argc; i++) {
         const char *argument = line->argv[i];
         bool known = false;
@@ -110,8 +110,7 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
 
 /* ---- what is verified ---- */
 
-static bool is_wanted(const struct arguments *arguments, const struct mapping *mapping,
-                      bool *found)
+static bool is_wanted(const struct arguments *arguments, const struct mapping *mapping, bool *found)
 {
     bool wanted = arguments->tables_count == 0;
     for (unsigned t = 0; t < arguments->tables_count; t++) {
@@ -165,8 +164,8 @@ static void print_difference(json_t *difference)
     json_t *column;
     char *key = json_dumps(json_object_get(difference, "key"), JSON_PRESERVE_ORDER);
     char *shards = json_dumps(json_object_get(difference, "shards"), 0);
-    printf("%-11s %s %s, on shards %s\n", text_of(difference, "kind"),
-           text_of(difference, "table"), key, shards);
+    printf("%-11s %s %s, on shards %s\n", text_of(difference, "kind"), text_of(difference, "table"),
+           key, shards);
     json_array_foreach (json_object_get(difference, "columns"), index, column) {
         printf("            %s: source %.60s, shard %lld %.60s   (%s)\n", text_of(column, "column"),
                text_of(column, "source"), int_of(column, "shard"), text_of(column, "target"),
@@ -185,7 +184,8 @@ static void print_report(json_t *report)
     json_array_foreach (json_object_get(report, "tables"), index, table) {
         printf("%-44s %14lld %14lld %12lld%s%s\n", text_of(table, "name"),
                int_of(table, "source_rows"), int_of(table, "target_rows"),
-               int_of(table, "differences"), json_object_get(table, "skipped") ? "  left out: " : "",
+               int_of(table, "differences"),
+               json_object_get(table, "skipped") ? "  left out: " : "",
                json_object_get(table, "skipped") ? text_of(table, "skipped") : "");
     }
     putchar('\n');

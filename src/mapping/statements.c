@@ -326,12 +326,10 @@ static void put_match(struct builder *builder, const char *row)
         if (!item_identifies(mapping, i))
             continue;
         struct buffer *sql = &builder->sql;
-        const char *operator= !mapping->has_key           ? "::text IS NOT DISTINCT FROM (m."
-                              : item_is_key(mapping, i) ? " = m."
-                                                        : " IS NOT DISTINCT FROM m."; /* null too */
+        const char *equals = item_is_key(mapping, i) ? " = m." : " IS NOT DISTINCT FROM m.";
         buffer_printf(sql, "%s%s.", word, row);
         quote_ident(sql, item_target_name(mapping, i));
-        buffer_puts(sql, operator);
+        buffer_puts(sql, mapping->has_key ? equals : "::text IS NOT DISTINCT FROM (m.");
         quote_ident(sql, item_target_name(mapping, i));
         if (!mapping->has_key)
             buffer_printf(sql, "::%s)::text", mapping->items[i].target->base_type);
@@ -413,7 +411,8 @@ static void put_assignments(struct builder *builder, const struct column_set *pr
     for (int pass = 0; pass < 2 && comma[0] == '\0'; pass++) {
         for (unsigned i = 0; i < mapping->items_count; i++) {
             bool settable = !item_is_key(mapping, i) && !item_is_constant(mapping, i);
-            if ((pass == 0 && !settable) || !column_set_within(&mapping->items[i].select->uses, present))
+            if ((pass == 0 && !settable) ||
+                !column_set_within(&mapping->items[i].select->uses, present))
                 continue;
             buffer_puts(&builder->sql, comma);
             quote_ident(&builder->sql, item_target_name(mapping, i));

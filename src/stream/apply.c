@@ -5,9 +5,9 @@
 #include "mapping/statements.h"
 
 enum {
-    PARAMS_MAX = 8192,    /* of a statement; the protocol's limit is 65535 */
-    PREPARED_MAX = 256,   /* each is a plan in the server's memory */
-    ROWS_STEP = 4,        /* statements are of 64, 16, 4 or 1 rows */
+    PARAMS_MAX = 8192,  /* of a statement; the protocol's limit is 65535 */
+    PREPARED_MAX = 256, /* each is a plan in the server's memory */
+    ROWS_STEP = 4,      /* statements are of 64, 16, 4 or 1 rows */
 };
 
 struct prepared_key {
@@ -62,8 +62,8 @@ static void statement_make(const struct prepared_key *key, struct arena *arena,
     else if (kind->op == CHANGE_DELETE)
         statement_delete(kind->mapping, key->rows, arena, statement);
     else
-        *statement = (struct statement){.sql = statement_truncate(kind->mapping, arena),
-                                        .may_miss = true};
+        *statement =
+            (struct statement){.sql = statement_truncate(kind->mapping, arena), .may_miss = true};
 }
 
 /* So many are kept; then all are forgotten, here and there. */
@@ -102,7 +102,7 @@ static struct prepared *prepared_for(struct applier *applier, const struct group
     statement_make(&key, &applier->arena, &found->statement);
     HASH_ADD(hh, applier->prepared, key, sizeof found->key, found);
     return pipeline_prepare(applier->pipeline, found->name, found->statement.sql, err) ? found
-                                                                                      : NULL;
+                                                                                       : NULL;
 }
 
 static void bind_row(struct applier *applier, const struct statement *statement,
@@ -110,8 +110,7 @@ static void bind_row(struct applier *applier, const struct statement *statement,
 {
     for (unsigned p = 0; p < statement->params_count; p++) {
         const struct statement_param *param = &statement->params[p];
-        const struct tuple *row =
-            param->from == PARAM_OLD ? &change->old_row : &change->new_row;
+        const struct tuple *row = param->from == PARAM_OLD ? &change->old_row : &change->new_row;
         const struct value *value = &row->values[param->column];
         applier->values[at + p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
         applier->lengths[at + p] = (int)value->length;

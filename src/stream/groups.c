@@ -136,8 +136,8 @@ static struct group *group_for(struct groups *groups, const struct change *chang
 static void member_add(struct groups *groups, struct group *group, struct change *change)
 {
     struct group_member *member = arena_zalloc(&groups->arena, sizeof *member);
-    member->key = (struct member_key){.target = change->mapping->target,
-                                      .key_hash = change->key_hash};
+    member->key =
+        (struct member_key){.target = change->mapping->target, .key_hash = change->key_hash};
     member->group = group;
     member->change = change;
     HASH_ADD(hh, groups->by_key, key, sizeof member->key, member);

@@ -41,9 +41,9 @@ struct lane {
     bool inside;       /* … and a source transaction in it */
     unsigned open_changes;
     int64_t open_since_us;
-    lsn_t open_end;            /* end of the last source transaction that is complete in it */
-    int64_t open_commit_time;  /* its commit time */
-    int64_t open_oldest_time;  /* commit time of the oldest in it */
+    lsn_t open_end;           /* end of the last source transaction that is complete in it */
+    int64_t open_commit_time; /* its commit time */
+    int64_t open_oldest_time; /* commit time of the oldest in it */
     const struct mapping *resets[16]; /* tables reset in it */
     unsigned resets_count;
     int64_t progress_written_us;
@@ -60,8 +60,7 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
     lane->shard = shard;
     lane->number = number;
     lane->conninfo = conninfo;
-    lane->queue =
-        queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
+    lane->queue = queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
     applier_init(&lane->applier, number, &lane->pipeline, stream->config->source.text,
                  stream->stop);
     pthread_mutex_init(&lane->counts_lock, NULL);
@@ -126,11 +125,11 @@ bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
     lsn_t progress;
     const char *const values[] = {number};
     snprintf(number, sizeof number, "%u", lane->number);
-    PGresult *result = conn_query_row(
-        shard,
-        "SELECT progress, COALESCE(partial_lsn, '0/0'), partial FROM portage.lane"
-        " WHERE lane = $1::int",
-        1, values, err);
+    PGresult *result =
+        conn_query_row(shard,
+                       "SELECT progress, COALESCE(partial_lsn, '0/0'), partial FROM portage.lane"
+                       " WHERE lane = $1::int",
+                       1, values, err);
     if (result == NULL)
         return error_context(err, "reading the progress of lane %u", lane->number);
     bool ok = result_lsn(result, 0, 0, &progress, err) &&
@@ -196,14 +195,13 @@ static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *
                                   partial,
                                   changes,
                                   lane->open_commit_time != 0 ? time_us : NULL};
-    return pipeline_query(
-        &lane->pipeline,
-        "UPDATE portage.lane SET progress = $2::pg_lsn, partial_lsn = $3::pg_lsn,"
-        " partial = $4::int, changes = changes + $5::bigint,"
-        " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
-        "   + $6::bigint * interval '1 microsecond', source_time),"
-        " written_at = pg_catalog.clock_timestamp() WHERE lane = $1::int",
-        6, values, EXPECT_OURS, err);
+    return pipeline_query(&lane->pipeline,
+                          "UPDATE portage.lane SET progress = $2::pg_lsn, partial_lsn = $3::pg_lsn,"
+                          " partial = $4::int, changes = changes + $5::bigint,"
+                          " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
+                          "   + $6::bigint * interval '1 microsecond', source_time),"
+                          " written_at = pg_catalog.clock_timestamp() WHERE lane = $1::int",
+                          6, values, EXPECT_OURS, err);
 }
 
 static void lane_free_answered(struct lane *lane)
@@ -340,8 +338,7 @@ static bool lane_row_change(struct lane *lane, struct change *change, struct err
     }
 }
 
-static bool lane_end_transaction(struct lane *lane, const struct change *change,
-                                 struct error *err)
+static bool lane_end_transaction(struct lane *lane, const struct change *change, struct error *err)
 {
     lane->inside = false;
     lane->partial_lsn = 0;
@@ -456,8 +453,8 @@ static bool lane_run(struct lane *lane, struct error *err)
     lane->conn = conn_open(lane->conninfo, CONN_APPLY, purpose, err);
     if (lane->conn == NULL)
         return false;
-    bool ok = conn_pin_plans(lane->conn, err) &&
-              pipeline_init(&lane->pipeline, lane->conn, err) && lane_loop(lane, err);
+    bool ok = conn_pin_plans(lane->conn, err) && pipeline_init(&lane->pipeline, lane->conn, err) &&
+              lane_loop(lane, err);
     if (lane->pipeline.suspect > atomic_load(lane->stream->suspect))
         atomic_store(lane->stream->suspect, lane->pipeline.suspect);
     pipeline_release(&lane->pipeline);

@@ -12,10 +12,10 @@
 #include "stream/change.h"
 
 enum expect_kind {
-    EXPECT_OK,      /* any success */
-    EXPECT_ROWS,    /* touched exactly `rows` rows */
-    EXPECT_OURS,    /* touched exactly one row: the epoch is still ours */
-    EXPECT_SYNC,    /* the pipeline's sync point */
+    EXPECT_OK,   /* any success */
+    EXPECT_ROWS, /* touched exactly `rows` rows */
+    EXPECT_OURS, /* touched exactly one row: the epoch is still ours */
+    EXPECT_SYNC, /* the pipeline's sync point */
 };
 
 struct expectation {
@@ -47,8 +47,7 @@ bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
                       const char *const *values, const int *lengths,
                       const struct expectation *expected, struct error *err) MUST_CHECK;
 bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
-                    const char *const *values, enum expect_kind kind, struct error *err)
-    MUST_CHECK;
+                    const char *const *values, enum expect_kind kind, struct error *err) MUST_CHECK;
 bool pipeline_sync(struct pipeline *pipeline, struct error *err) MUST_CHECK;
 
 /* Reads answers until those of all statements up to number `upto` are there. */

@@ -223,8 +223,8 @@ static bool receive(const struct receiver *receiver, struct error *err)
     router_init(&reception.router, receiver->stream);
     reception.router.wait = answer_server;
     reception.router.wait_context = &reception;
-    bool ok = replication_start(&reception.replication, conn, receiver->slot,
-                                receiver->publication, receiver->start, false, err) &&
+    bool ok = replication_start(&reception.replication, conn, receiver->slot, receiver->publication,
+                                receiver->start, false, err) &&
               receive_loop(&reception, err);
     router_release(&reception.router);
     relations_free(reception.relations);

@@ -189,8 +189,8 @@ static bool encode_key(struct router *router, const struct row_change *row, stru
                                  err))
             return error_context(err, "key of %s", mapping->name);
     }
-    router->key_hash = XXH3_64bits_withSeed(buffer_text(&router->lane_key),
-                                            router->lane_key.length, mapping->target->oid);
+    router->key_hash = XXH3_64bits_withSeed(buffer_text(&router->lane_key), router->lane_key.length,
+                                            mapping->target->oid);
     return !buffer_failed(&router->lane_key) || error_set(err, ERROR_LIMIT, "a key is too long");
 }
 

@@ -5,7 +5,9 @@
 #include "verify/position.h"
 #include "verify/reading.h"
 
-enum { ROUNDS = 3 }; /* an orphan must survive so many looks, each behind the lanes' next position */
+enum {
+    ROUNDS = 3
+}; /* an orphan must survive so many looks, each behind the lanes' next position */
 
 /*
  * One row a check: what, of which object, and the statement that gives an array of what is wrong, null
@@ -156,10 +158,10 @@ static bool check_strays(struct session *session, unsigned shard,
             first &= p >= t;
             parts[count++] = tables[p];
         }
-        ok = !first || check(session, shard, "row of no part",
-                             quote_name_dup(&arena, tables[t]->target->schema,
-                                            tables[t]->target->name),
-                             reading_strays(parts, count, &arena), tally, err);
+        ok = !first ||
+             check(session, shard, "row of no part",
+                   quote_name_dup(&arena, tables[t]->target->schema, tables[t]->target->name),
+                   reading_strays(parts, count, &arena), tally, err);
     }
     arena_release(&arena);
     return ok;
@@ -168,11 +170,11 @@ static bool check_strays(struct session *session, unsigned shard,
 /* OIDs differ from shard to shard. */
 static bool oids_on(PGconn *shard, const char *names, char **oids, struct error *err)
 {
-    PGresult *result = conn_query_row(
-        shard,
-        "SELECT pg_catalog.array_agg(pg_catalog.to_regclass(name)::oid)"
-        "  FROM pg_catalog.jsonb_array_elements_text($1::jsonb) AS name",
-        1, &names, err);
+    PGresult *result =
+        conn_query_row(shard,
+                       "SELECT pg_catalog.array_agg(pg_catalog.to_regclass(name)::oid)"
+                       "  FROM pg_catalog.jsonb_array_elements_text($1::jsonb) AS name",
+                       1, &names, err);
     if (result == NULL)
         return false;
     *oids = check_strdup(result_text(result, 0, 0));
@@ -196,9 +198,8 @@ static char *names_of(const struct mapping *const *tables, unsigned tables_count
     return text;
 }
 
-bool checks_run(struct session *session, const struct mapping *const *tables,
-                unsigned tables_count, json_t *found, uint64_t *wrong, uint64_t *undecided,
-                struct error *err)
+bool checks_run(struct session *session, const struct mapping *const *tables, unsigned tables_count,
+                json_t *found, uint64_t *wrong, uint64_t *undecided, struct error *err)
 {
     struct tally_of_checks tally = {.found = found};
     char *names = names_of(tables, tables_count);

@@ -15,8 +15,7 @@
 /* Appends {shard, check, object, count} to `found` for what is not as it must be; *wrong counts those
  * that make the sides different, *undecided those that lanes which stand may yet mend. Lanes carry parent and child in any order, so an orphan counts only
  * when it stays one while the lanes go on. */
-bool checks_run(struct session *session, const struct mapping *const *tables,
-                unsigned tables_count, json_t *found, uint64_t *wrong, uint64_t *undecided,
-                struct error *err) MUST_CHECK;
+bool checks_run(struct session *session, const struct mapping *const *tables, unsigned tables_count,
+                json_t *found, uint64_t *wrong, uint64_t *undecided, struct error *err) MUST_CHECK;
 
 #endif

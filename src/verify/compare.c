@@ -6,8 +6,8 @@
 #include "pg/conn.h"
 
 enum {
-    BUCKETS_MAX = 1 << 16,   /* of a table that is read whole; an interval is one bucket */
-    ENTRIES_MAX = 1000000,   /* rows of which keys are kept at a time … */
+    BUCKETS_MAX = 1 << 16,     /* of a table that is read whole; an interval is one bucket */
+    ENTRIES_MAX = 1000000,     /* rows of which keys are kept at a time … */
     ENTRY_BYTES_MAX = 1 << 26, /* … and their bytes, where the whole row is the key */
     KEY_BYTES_MAX = 1 << 26,
 };
@@ -22,9 +22,10 @@ struct tally {
 struct entry {
     UT_hash_handle hh;
     struct digest digest;
-    uint64_t needed;  /* a bit for each shard that must have the row; without a key: bit 0 */
-    bool suspect;     /* whatever else comes */
-    int64_t *counts;  /* without a key: by shard that must have it, how many rows more the source has */
+    uint64_t needed; /* a bit for each shard that must have the row; without a key: bit 0 */
+    bool suspect;    /* whatever else comes */
+    int64_t
+        *counts; /* without a key: by shard that must have it, how many rows more the source has */
     unsigned key_length;
     char key[];
 };
@@ -37,8 +38,8 @@ struct comparison {
     struct rows source;
     struct rows *targets;
     unsigned buckets;
-    struct tally *tallies;   /* the source's, then the target's: of each shard when `everywhere` */
-    bool *wrong;             /* by bucket: differs, not looked at by keys yet */
+    struct tally *tallies; /* the source's, then the target's: of each shard when `everywhere` */
+    bool *wrong;           /* by bucket: differs, not looked at by keys yet */
     struct compared *compared;
     struct buffer key;
     struct entry *entries;
@@ -242,8 +243,7 @@ static bool tally_in_servers(struct comparison *comparison, struct error *err)
     if (!ask_digest(comparison, session->source, comparison->source_select, SOURCE, err))
         return false;
     for (unsigned s = 0; s < session->shards_count; s++) {
-        if (!ask_digest(comparison, session->shards[s], comparison->target_selects[s], (int)s,
-                        err))
+        if (!ask_digest(comparison, session->shards[s], comparison->target_selects[s], (int)s, err))
             return false;
     }
     return true;
@@ -270,8 +270,7 @@ static struct entry *entry_find(struct comparison *comparison)
 static struct entry *entry_add(struct comparison *comparison)
 {
     size_t length = comparison->key.length;
-    struct entry *entry =
-        arena_zalloc(&comparison->entries_arena, sizeof *entry + length + 1);
+    struct entry *entry = arena_zalloc(&comparison->entries_arena, sizeof *entry + length + 1);
     memcpy(entry->key, buffer_text(&comparison->key), length);
     entry->key_length = (unsigned)length;
     HASH_ADD_KEYPTR(hh, comparison->entries, entry->key, length, entry);
@@ -305,8 +304,7 @@ static void enter_unkeyed(struct comparison *comparison, const struct rows *rows
     unsigned owners = sides_of(comparison) - 1;
     if (entry == NULL) {
         entry = entry_add(comparison);
-        entry->counts =
-            arena_zalloc(&comparison->entries_arena, owners * sizeof *entry->counts);
+        entry->counts = arena_zalloc(&comparison->entries_arena, owners * sizeof *entry->counts);
     }
     entry->suspect |= !rows->placed;
     for (unsigned o = 0; shard == SOURCE && o < owners; o++)
@@ -424,8 +422,8 @@ bool compare_interval(struct session *session, const struct mapping *mapping, st
     comparison_init(&comparison, session, mapping, bounds, &arena);
     comparison.compared = compared;
     bool in_servers = session->options->server_digest && comparison.buckets == 1;
-    bool ok = in_servers ? tally_in_servers(&comparison, err)
-                         : read_sides(&comparison, tally_row, err);
+    bool ok =
+        in_servers ? tally_in_servers(&comparison, err) : read_sides(&comparison, tally_row, err);
     if (ok) {
         count_rows(&comparison);
         ok = mark_wrong(&comparison) == 0 ||

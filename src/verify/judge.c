@@ -5,17 +5,17 @@
 #include "verify/seen.h"
 
 enum {
-    BATCH = 64,          /* suspects looked at together: a round must be short */
-    CLOSE_AFTER = 3,     /* rounds without a verdict; then a suspect is looked at alone */
-    HISTORY_MAX = 20000, /* times that the source's row is read then … */
+    BATCH = 64,                   /* suspects looked at together: a round must be short */
+    CLOSE_AFTER = 3,              /* rounds without a verdict; then a suspect is looked at alone */
+    HISTORY_MAX = 20000,          /* times that the source's row is read then … */
     HISTORY_BYTES_MAX = 64 << 20, /* … and what that may take */
-    DESCRIBED_MAX = 10000,   /* differences; more are counted */
-    VALUE_BYTES_MAX = 1000,  /* of a value that is shown */
+    DESCRIBED_MAX = 10000,        /* differences; more are counted */
+    VALUE_BYTES_MAX = 1000,       /* of a value that is shown */
 };
 
 /* What an earlier round saw. */
 struct evidence {
-    uint64_t newest;    /* transactions of the source that ran then are all below */
+    uint64_t newest;            /* transactions of the source that ran then are all below */
     struct seen source, target; /* their versions only */
 };
 
@@ -24,10 +24,10 @@ struct round {
     struct suspect *suspects[BATCH];
     unsigned count;
     struct seen before[BATCH], target[BATCH], after[BATCH];
-    struct seen *history; /* of a close look: the source's row between before and after … */
+    struct seen *history;   /* of a close look: the source's row between before and after … */
     unsigned history_count; /* … each version once */
-    uint64_t oldest; /* before A: transactions below it have ended */
-    uint64_t newest; /* after B: transactions that have begun are below it */
+    uint64_t oldest;        /* before A: transactions below it have ended */
+    uint64_t newest;        /* after B: transactions that have begun are below it */
 };
 
 void judgement_init(struct judgement *judgement)
@@ -83,9 +83,8 @@ static bool look(struct session *session, struct round *round, bool *passed,
     if (!position_now(session, &position, err) ||
         (is_close(round) && !follow(session, round, position, passed, err)))
         return false;
-    if (!*passed &&
-        !position_wait(session, position, passed, judgement->why_undecided,
-                       sizeof judgement->why_undecided, err))
+    if (!*passed && !position_wait(session, position, passed, judgement->why_undecided,
+                                   sizeof judgement->why_undecided, err))
         return false;
     for (unsigned i = 0; *passed && i < round->count; i++) {
         if (!seen_target(session, round->suspects[i], &round->arena, &round->target[i], err) ||
@@ -113,8 +112,7 @@ static bool untouched(const struct seen *before, const struct seen *after)
     return before->count == 1 && !before->rows[0].touched && !after->rows[0].touched;
 }
 
-static enum verdict judge_one(const struct session *session, const struct round *round,
-                              unsigned i)
+static enum verdict judge_one(const struct session *session, const struct round *round, unsigned i)
 {
     struct suspect *suspect = round->suspects[i];
     const struct mapping *mapping = suspect->mapping;
@@ -195,12 +193,12 @@ static json_t *describe_columns(const struct session *session, const struct mapp
         for (unsigned t = 0; t < target->count; t++) {
             if (value_same(session, mapping, i, ours, target->rows[t].values[i]))
                 continue;
-            json_array_append_new(
-                columns, json_pack("{s:s, s:s, s:o, s:i, s:o}", "column",
-                                   mapping->items[i].target->name, "expression",
-                                   mapping->items[i].select->expr, "source", text_or_null(ours),
-                                   "shard", (int)target->rows[t].shard, "target",
-                                   text_or_null(target->rows[t].values[i])));
+            json_array_append_new(columns,
+                                  json_pack("{s:s, s:s, s:o, s:i, s:o}", "column",
+                                            mapping->items[i].target->name, "expression",
+                                            mapping->items[i].select->expr, "source",
+                                            text_or_null(ours), "shard", (int)target->rows[t].shard,
+                                            "target", text_or_null(target->rows[t].values[i])));
         }
     }
     return columns;
@@ -223,12 +221,11 @@ static void report(const struct session *session, const struct mapping *mapping,
                                                      : NULL;
     if (json_array_size(judgement->differences) >= DESCRIBED_MAX)
         return;
-    json_array_append_new(
-        judgement->differences,
-        json_pack("{s:s, s:s, s:o, s:o, s:o}", "table", mapping->name, "kind",
-                  kind_of(session, mapping, source, target), "key", describe_key(mapping, row),
-                  "shards", describe_shards(target), "columns",
-                  describe_columns(session, mapping, source, target)));
+    json_array_append_new(judgement->differences,
+                          json_pack("{s:s, s:s, s:o, s:o, s:o}", "table", mapping->name, "kind",
+                                    kind_of(session, mapping, source, target), "key",
+                                    describe_key(mapping, row), "shards", describe_shards(target),
+                                    "columns", describe_columns(session, mapping, source, target)));
 }
 
 /* ---- all of them ---- */

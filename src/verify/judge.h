@@ -26,7 +26,7 @@
 #include "verify/suspects.h"
 
 struct judgement {
-    json_t *differences; /* array; docs/reference.md describes its objects */
+    json_t *differences;    /* array; docs/reference.md describes its objects */
     struct suspect *guilty; /* those that differ, for repair */
     uint64_t equal, different, undecided;
     char why_undecided[256];

@@ -38,10 +38,10 @@ struct pass {
     pthread_mutex_t lock; /* guards what follows */
     struct table_pass *tables;
     unsigned tables_count;
-    unsigned next;             /* the table of which intervals are given out */
-    const char *const *lower;  /* where its next interval begins */
-    bool at_end;               /* it has no further interval */
-    struct arena arena;        /* of bounds */
+    unsigned next;            /* the table of which intervals are given out */
+    const char *const *lower; /* where its next interval begins */
+    bool at_end;              /* it has no further interval */
+    struct arena arena;       /* of bounds */
     int64_t told_us;
 };
 
@@ -71,10 +71,9 @@ static bool find_upper(struct pass *pass, struct session *session, struct table_
     if (!reading_by_intervals(table->mapping))
         return true;
     arena_init(&arena, 4096);
-    PGresult *result = conn_query(session->source,
-                                  reading_key_at(table->mapping, pass->lower,
-                                                 table->rows_of_interval, &arena),
-                                  0, NULL, err);
+    PGresult *result = conn_query(
+        session->source,
+        reading_key_at(table->mapping, pass->lower, table->rows_of_interval, &arena), 0, NULL, err);
     arena_release(&arena);
     if (result == NULL)
         return error_context(err, "dividing %s", table->mapping->name);
@@ -248,11 +247,10 @@ static json_t *report_tables(const struct pass *pass, const struct judgement *ju
     for (unsigned t = 0; t < pass->tables_count; t++) {
         const struct table_pass *table = &pass->tables[t];
         const char *name = table->mapping->name;
-        json_t *object = json_pack(
-            "{s:s, s:I, s:I, s:I}", "name", name, "source_rows",
-            (json_int_t)table->compared.source_rows, "target_rows",
-            (json_int_t)table->compared.target_rows, "differences",
-            (json_int_t)differences_of(judgement, name));
+        json_t *object = json_pack("{s:s, s:I, s:I, s:I}", "name", name, "source_rows",
+                                   (json_int_t)table->compared.source_rows, "target_rows",
+                                   (json_int_t)table->compared.target_rows, "differences",
+                                   (json_int_t)differences_of(judgement, name));
         if (table->skipped != NULL)
             json_object_set_new(object, "skipped", json_string(table->skipped));
         if (table->shard_rows != NULL)
@@ -298,7 +296,8 @@ static void report(const struct pass *pass, const struct judgement *judgement, j
                            : undecided                                  ? OUTCOME_UNDECIDED
                                                                         : OUTCOME_EQUAL;
     verification->report = json_pack(
-        "{s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:O, s:O}", "outcome", "", "seconds", (double)took_us / 1e6, "in_flight", (json_int_t)judgement->equal, "different",
+        "{s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:O, s:O}", "outcome", "", "seconds",
+        (double)took_us / 1e6, "in_flight", (json_int_t)judgement->equal, "different",
         (json_int_t)judgement->different, "undecided", (json_int_t)judgement->undecided,
         "why_undecided", judgement->why_undecided, "tables", report_tables(pass, judgement),
         "checks", checks, "differences", judgement->differences);
@@ -307,9 +306,9 @@ static void report(const struct pass *pass, const struct judgement *judgement, j
 }
 
 /* What was wrong is brought right and looked at again; the report keeps what was found first. */
-static bool repair_and_judge(struct pass *pass, struct session *session,
-                             struct judgement *first, uint64_t checks_wrong,
-                             struct verification *verification, struct error *err)
+static bool repair_and_judge(struct pass *pass, struct session *session, struct judgement *first,
+                             uint64_t checks_wrong, struct verification *verification,
+                             struct error *err)
 {
     struct judgement again;
     uint64_t repaired;
@@ -340,12 +339,12 @@ static bool run_quick(struct pass *pass, struct session *session, struct error *
             continue;
         if (pass->options->counts)
             table->shard_rows = json_array();
-        bool ok = pass->options->counts
-                      ? count_table(session, table->mapping, &table->compared, table->shard_rows,
-                                    err)
-                      : session_prepare(session, table->mapping, err) &&
-                            sample_table(session, table->mapping, pass->options->sample,
-                                         &pass->suspects, &table->compared, err);
+        bool ok =
+            pass->options->counts
+                ? count_table(session, table->mapping, &table->compared, table->shard_rows, err)
+                : session_prepare(session, table->mapping, err) &&
+                      sample_table(session, table->mapping, pass->options->sample, &pass->suspects,
+                                   &table->compared, err);
         if (!ok)
             return false;
     }
@@ -411,8 +410,8 @@ bool verify_tables(const struct config *config, const struct mapping *const *tab
                    unsigned tables_count, const struct verify_options *options, struct stop *stop,
                    struct verification *verification, struct error *err)
 {
-    struct pass pass = {.config = config, .options = options, .outer = stop,
-                        .tables_count = tables_count};
+    struct pass pass = {
+        .config = config, .options = options, .outer = stop, .tables_count = tables_count};
     stop_init(&pass.stop);
     throttle_init(&pass.throttle, options->rate_max);
     suspects_init(&pass.suspects);
@@ -420,8 +419,7 @@ bool verify_tables(const struct config *config, const struct mapping *const *tab
     arena_init(&pass.arena, 64 * 1024);
     pass.tables = check_calloc(tables_count, sizeof *pass.tables);
     for (unsigned t = 0; t < tables_count; t++)
-        pass.tables[t] =
-            (struct table_pass){.mapping = tables[t], .rows_of_interval = ROWS_FIRST};
+        pass.tables[t] = (struct table_pass){.mapping = tables[t], .rows_of_interval = ROWS_FIRST};
     bool ok = run_pass(&pass, verification, err);
     free(pass.tables);
     arena_release(&pass.arena);

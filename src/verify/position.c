@@ -64,12 +64,11 @@ bool position_passed(struct session *session, lsn_t position, bool *passed, stru
 /* A lane may be long over one transaction; without an instance it is for ever. */
 static bool instance_runs(PGconn *control, bool *runs, struct error *err)
 {
-    PGresult *result = conn_query_row(
-        control,
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity"
-        " WHERE application_name = 'pgportage instance'"
-        "   AND datname = pg_catalog.current_database())",
-        0, NULL, err);
+    PGresult *result = conn_query_row(control,
+                                      "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity"
+                                      " WHERE application_name = 'pgportage instance'"
+                                      "   AND datname = pg_catalog.current_database())",
+                                      0, NULL, err);
     if (result == NULL)
         return false;
     *runs = result_bool(result, 0, 0);

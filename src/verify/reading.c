@@ -6,11 +6,13 @@ enum { STATEMENT_MAX = 1 << 20 };
 
 /* Built-in types by OID whose binary form is the same everywhere and complete. */
 static const uint32_t binary_types[] = {
-    16 /* bool */,    17 /* bytea */,     18 /* "char" */,   19 /* name */,       20 /* int8 */,
-    21 /* int2 */,    23 /* int4 */,      25 /* text */,     114 /* json */,      650 /* cidr */,
-    700 /* float4 */, 701 /* float8 */,   829 /* macaddr */, 869 /* inet */,      1043 /* varchar */, 1082 /* date */,  1083 /* time */,   1114 /* timestamp */,
-    1184 /* timestamptz */, 1186 /* interval */, 1266 /* timetz */, 1560 /* bit */,
-    1562 /* varbit */, 1700 /* numeric */, 2950 /* uuid */,  3802 /* jsonb */,
+    16 /* bool */,     17 /* bytea */,       18 /* "char" */,        19 /* name */,
+    20 /* int8 */,     21 /* int2 */,        23 /* int4 */,          25 /* text */,
+    114 /* json */,    650 /* cidr */,       700 /* float4 */,       701 /* float8 */,
+    829 /* macaddr */, 869 /* inet */,       1043 /* varchar */,     1082 /* date */,
+    1083 /* time */,   1114 /* timestamp */, 1184 /* timestamptz */, 1186 /* interval */,
+    1266 /* timetz */, 1560 /* bit */,       1562 /* varbit */,      1700 /* numeric */,
+    2950 /* uuid */,   3802 /* jsonb */,
 };
 
 bool reading_is_binary(const struct mapping *mapping, unsigned item)
@@ -49,8 +51,15 @@ bool reading_is_placed(const struct mapping *mapping, unsigned shards)
 
 /* ---- items ---- */
 
-enum { BPCHAR = 1042, NUMERIC = 1700, TIME = 1083, TIMESTAMP = 1114, TIMESTAMPTZ = 1184,
-       INTERVAL = 1186, TIMETZ = 1266 };
+enum {
+    BPCHAR = 1042,
+    NUMERIC = 1700,
+    TIME = 1083,
+    TIMESTAMP = 1114,
+    TIMESTAMPTZ = 1184,
+    INTERVAL = 1186,
+    TIMETZ = 1266
+};
 
 /*
  * With the type's length or scale where an assignment rounds; never where an explicit cast would cut
@@ -198,7 +207,7 @@ static const struct column *key_column_of(const struct mapping *mapping, unsigne
 }
 
 static void put_bound(struct buffer *sql, const struct mapping *mapping, const char *operator,
-                      const char *const *values, bool target)
+                      const char * const * values, bool target)
 {
     buffer_putc(sql, '(');
     for (unsigned k = 0; k < mapping->range_count; k++) {
@@ -236,8 +245,7 @@ static const char *finish(struct buffer *sql, struct arena *arena)
     return text;
 }
 
-const char *reading_source(const struct mapping *mapping, struct bounds bounds,
-                           struct arena *arena)
+const char *reading_source(const struct mapping *mapping, struct bounds bounds, struct arena *arena)
 {
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
@@ -347,10 +355,10 @@ static void put_source_key(struct buffer *sql, const struct mapping *mapping, un
     const struct column *source = key_column_of(mapping, k, false);
     const struct column *target = key_column_of(mapping, k, true);
     unsigned item = (unsigned)mapping->key[k].item;
-    bool comparable = reading_is_binary(mapping, item) &&
-                      (source->base_oid == target->base_oid ||
-                       (is_integer(mapping->key[k].sort) &&
-                        is_integer(sortkey_type_of(target->base_oid, true))));
+    bool comparable =
+        reading_is_binary(mapping, item) &&
+        (source->base_oid == target->base_oid ||
+         (is_integer(mapping->key[k].sort) && is_integer(sortkey_type_of(target->base_oid, true))));
     if (comparable) {
         quote_ident(sql, source->name); /* by its index */
         buffer_printf(sql, " = $%u", k + 1);

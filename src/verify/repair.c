@@ -117,9 +117,9 @@ static bool belongs_on(struct session *session, unsigned shard, const struct map
     if (!reading_is_placed(mapping, session->shards_count))
         return true;
     const char *const values[] = {row->values[mapping->shard_item]};
-    PGresult *result = conn_query_row(
-        session->shards[shard], reading_place(mapping, shard, session->shards_count, arena), 1,
-        values, err);
+    PGresult *result =
+        conn_query_row(session->shards[shard],
+                       reading_place(mapping, shard, session->shards_count, arena), 1, values, err);
     if (result == NULL)
         return false;
     *belongs = result_bool(result, 0, 0);
@@ -166,15 +166,14 @@ static bool update(struct session *session, const struct mapping *mapping,
                             mapping->name);
 }
 
-static bool bring(struct session *session, const struct suspect *suspect,
-                  const struct seen *source, const struct seen *target, struct arena *arena,
-                  struct error *err)
+static bool bring(struct session *session, const struct suspect *suspect, const struct seen *source,
+                  const struct seen *target, struct arena *arena, struct error *err)
 {
     const struct mapping *mapping = suspect->mapping;
     if (seen_equal(session, mapping, source, target))
         return true;
-    bool in_place = source->count == 1 && target->count == 1 && target->rows[0].placed &&
-                    !mapping->everywhere;
+    bool in_place =
+        source->count == 1 && target->count == 1 && target->rows[0].placed && !mapping->everywhere;
     return in_place ? update(session, mapping, source, target, arena, err)
                     : replace(session, suspect, source, arena, err);
 }
@@ -214,9 +213,8 @@ static bool bring_when_still(struct session *session, const struct suspect *susp
     return !*done || bring(session, suspect, &source, &target, arena, err);
 }
 
-static bool look_before(struct session *session, const struct suspect *suspect,
-                        struct arena *arena, struct before *before, struct judgement *judgement,
-                        struct error *err)
+static bool look_before(struct session *session, const struct suspect *suspect, struct arena *arena,
+                        struct before *before, struct judgement *judgement, struct error *err)
 {
     lsn_t position;
     bool passed;
@@ -237,7 +235,8 @@ static bool hold_lanes(struct session *session, bool *held, struct error *err)
     *held = on_all_shards(session,
                           "BEGIN; SET LOCAL lock_timeout = '200ms';"
                           "SELECT FROM portage.lane ORDER BY lane FOR UPDATE;"
-                          "SET LOCAL lock_timeout = 0", err);
+                          "SET LOCAL lock_timeout = 0",
+                          err);
     if (*held || strcmp(err->sqlstate, "55P03") != 0)
         return *held;
     error_clear(err);

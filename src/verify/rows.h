@@ -25,9 +25,9 @@ struct digest {
 struct rows {
     PGconn *conn;
     const struct mapping *mapping;
-    bool target;  /* the first column is `placed` */
+    bool target; /* the first column is `placed` */
     bool strict;
-    bool begun;   /* the header has been read */
+    bool begun; /* the header has been read */
     char *message;
     uint64_t bytes; /* received so far */
     /* of the current row; valid until the next one is read */

@@ -17,8 +17,8 @@ static double percent_of(const struct relation *relation, int64_t rows)
 
 /* Every row that is read becomes a suspect. Gives how many. */
 static bool suspect_all(struct session *session, PGconn *conn, const struct mapping *mapping,
-                        const char *select, bool target, struct suspects *suspects,
-                        uint64_t *count, struct error *err)
+                        const char *select, bool target, struct suspects *suspects, uint64_t *count,
+                        struct error *err)
 {
     struct rows rows;
     struct buffer key;
@@ -48,10 +48,10 @@ bool sample_table(struct session *session, const struct mapping *mapping, int64_
     arena_init(&arena, 64 * 1024);
     if (!mapping->has_key && rows > UNKEYED_ROWS_MAX)
         rows = UNKEYED_ROWS_MAX;
-    bool ok = suspect_all(
-        session, session->source, mapping,
-        reading_source_sample(mapping, percent_of(mapping->source, rows), rows, &arena), false,
-        suspects, &compared->source_rows, err);
+    bool ok =
+        suspect_all(session, session->source, mapping,
+                    reading_source_sample(mapping, percent_of(mapping->source, rows), rows, &arena),
+                    false, suspects, &compared->source_rows, err);
     for (unsigned s = 0; ok && s < session->shards_count; s++)
         ok = suspect_all(session, session->shards[s], mapping,
                          reading_target_sample(mapping, percent_of(mapping->source, rows), rows, s,
@@ -72,8 +72,8 @@ static bool count_rows(PGconn *conn, const char *sql, uint64_t *count, struct er
     return true;
 }
 
-bool count_table(struct session *session, const struct mapping *mapping,
-                 struct compared *compared, json_t *shards, struct error *err)
+bool count_table(struct session *session, const struct mapping *mapping, struct compared *compared,
+                 json_t *shards, struct error *err)
 {
     struct arena arena;
     arena_init(&arena, 4096);

@@ -16,7 +16,7 @@ bool sample_table(struct session *session, const struct mapping *mapping, int64_
 
 /* Counts the table's rows at the source and on each shard; `shards` is an array of counts, the
  * caller's. Under load both move. */
-bool count_table(struct session *session, const struct mapping *mapping,
-                 struct compared *compared, json_t *shards, struct error *err) MUST_CHECK;
+bool count_table(struct session *session, const struct mapping *mapping, struct compared *compared,
+                 json_t *shards, struct error *err) MUST_CHECK;
 
 #endif

@@ -77,10 +77,9 @@ static void take_rows(const struct mapping *mapping, const PGresult *result, uns
         *row = (struct seen_row){.shard = shard, .touched = flag, .placed = flag};
         row->values = arena_alloc(arena, mapping->items_count * sizeof *row->values);
         for (unsigned i = 0; i < mapping->items_count; i++)
-            row->values[i] =
-                PQgetisnull(result, (int)r, (int)i + 2)
-                    ? NULL
-                    : arena_strdup(arena, result_text(result, (int)r, (int)i + 2));
+            row->values[i] = PQgetisnull(result, (int)r, (int)i + 2)
+                                 ? NULL
+                                 : arena_strdup(arena, result_text(result, (int)r, (int)i + 2));
         row->version = arena_strdup(arena, result_text(result, (int)r, 0));
         version_add(seen, shard, row->version);
     }

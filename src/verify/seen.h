@@ -17,7 +17,7 @@ struct seen {
         bool placed;         /* target */
         const char *version; /* tableoid/ctid/xmin */
         const char **values; /* the mapping's items; NULL is null. None without a key. */
-    } *rows;
+    } * rows;
     struct digest version; /* of all of them */
 };
 

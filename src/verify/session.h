@@ -16,8 +16,8 @@ struct verify_options {
     int64_t rate_max;   /* bytes/s read from the source; 0 is no limit */
     int workers;
     bool repair, dry_run;
-    bool counts;        /* only count */
-    int64_t sample;     /* only so many rows of each table; 0 is all */
+    bool counts;         /* only count */
+    int64_t sample;      /* only so many rows of each table; 0 is all */
     int64_t patience_us; /* how long keys that differ are followed before it is undecided */
 };
 

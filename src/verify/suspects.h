@@ -10,14 +10,14 @@
 #include "verify/rows.h"
 
 enum {
-    SUSPECTS_MAX = 200 * 1000, /* more are only counted … */
+    SUSPECTS_MAX = 200 * 1000,   /* more are only counted … */
     SUSPECT_BYTES_MAX = 1 << 26, /* … or keys of more bytes */
 };
 
 struct suspect {
     struct suspect *next; /* in order of arrival */
     const struct mapping *mapping;
-    struct buffer key;      /* as rows_key() gives it */
+    struct buffer key;         /* as rows_key() gives it */
     unsigned rounds;           /* of the judge, without a verdict */
     struct evidence *evidence; /* the judge's; NULL before the first round */
 };
@@ -28,7 +28,7 @@ struct suspects {
     struct suspect **last;
     struct suspect_index *by_key;
     unsigned count;
-    size_t bytes; /* of keys */
+    size_t bytes;      /* of keys */
     uint64_t not_kept; /* beyond these limits */
 };
 
