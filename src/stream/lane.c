@@ -186,13 +186,17 @@ static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *
 {
     char number[12], position[LSN_TEXT_SIZE], partial_lsn[LSN_TEXT_SIZE], partial[12], changes[24],
         time_us[24];
+    /* One that was cut before we began stays cut until the stream has brought the rest of it. */
+    bool loaded = !lane->inside && lane->partial_lsn >= progress;
+    lsn_t cut_lsn = lane->inside ? lane->last_lsn : lane->partial_lsn;
+    unsigned cut = lane->inside ? lane->last_ordinal : loaded ? lane->partial : 0;
     snprintf(number, sizeof number, "%u", lane->number);
-    snprintf(partial, sizeof partial, "%u", lane->inside ? lane->last_ordinal : 0);
+    snprintf(partial, sizeof partial, "%u", cut);
     snprintf(changes, sizeof changes, "%llu", (unsigned long long)lane->open_counts.applied);
     snprintf(time_us, sizeof time_us, "%lld", (long long)lane->open_commit_time);
     const char *const values[] = {number,
                                   lsn_text(progress, position),
-                                  lane->inside ? lsn_text(lane->last_lsn, partial_lsn) : NULL,
+                                  cut > 0 ? lsn_text(cut_lsn, partial_lsn) : NULL,
                                   partial,
                                   changes,
                                   lane->open_commit_time != 0 ? time_us : NULL};
