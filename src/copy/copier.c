@@ -81,6 +81,12 @@ static void list_tasks(struct copier *copier)
     qsort(copier->tasks, copier->tasks_count, sizeof *copier->tasks, by_size); /* long ones first */
 }
 
+/* A late leaf's changes must all be in the stream first (run/leaves.h). */
+static bool may_copy(const struct mapping *mapping, const struct pending *pending)
+{
+    return pending->leaf == 0 || relation_leaf(mapping->source, pending->leaf)->published;
+}
+
 /* A range that is pending and nobody's; NULL if there is none at the moment. */
 static struct task *take_task(struct copier *copier, struct pending *pending)
 {
@@ -89,7 +95,8 @@ static struct task *take_task(struct copier *copier, struct pending *pending)
     for (unsigned t = 0; found == NULL && t < copier->tasks_count; t++) {
         struct task *task = &copier->tasks[t];
         if (!task->taken &&
-            holds_pending(copier->stream->holds, task->mapping, task->range, pending)) {
+            holds_pending(copier->stream->holds, task->mapping, task->range, pending) &&
+            may_copy(task->mapping, pending)) {
             task->taken = true;
             found = task;
         }
@@ -163,6 +170,7 @@ static bool query_key(struct worker *worker, const struct chunk *chunk, int64_t 
     struct key_interval interval = {
         .lower = chunk->pending.cursor != NULL ? chunk->pending.cursor->texts : NULL,
         .upper = chunk->pending.upper != NULL ? chunk->pending.upper->texts : NULL,
+        .leaf = chunk->pending.leaf,
     };
     struct arena scratch;
     arena_init(&scratch, 16 * 1024);

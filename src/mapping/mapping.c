@@ -2,13 +2,7 @@
 
 static bool feeds(const struct relation *source, uint32_t oid)
 {
-    if (source->oid == oid)
-        return true;
-    for (unsigned l = 0; l < source->leaves_count; l++) {
-        if (source->leaves[l] == oid)
-            return true;
-    }
-    return false;
+    return source->oid == oid || relation_leaf(source, oid) != NULL;
 }
 
 unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,

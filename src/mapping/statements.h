@@ -7,10 +7,12 @@
 
 #include "mapping/mapping.h"
 
-/* (lower, upper] of the range columns, as text values; NULL is the open end. */
+/* (lower, upper] of the range columns, as text values; NULL is the open end. Of the rows of one
+ * late leaf, or, when `leaf` is 0, of all leaves that are not late. */
 struct key_interval {
     const char *const *lower;
     const char *const *upper;
+    uint32_t leaf;
 };
 
 /* COPY (SELECT <list> FROM source [WHERE …]) TO STDOUT, and COPY target FROM STDIN. */

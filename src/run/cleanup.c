@@ -47,6 +47,23 @@ static bool check_phase(struct cleaning *cleaning)
     return over;
 }
 
+/* A partition that appeared late is copied after "ready". */
+static bool check_copied(struct cleaning *cleaning, unsigned shard)
+{
+    PGresult *result = conn_query_row(cleaning->migration.shards[shard],
+                                      "SELECT pg_catalog.count(*) FROM portage.range WHERE NOT done",
+                                      0, NULL, cleaning->err);
+    if (result == NULL)
+        return false;
+    int64_t open = result_int(result, 0, 0);
+    PQclear(result);
+    if (open == 0 || cleaning->give_up)
+        return true;
+    error_set(cleaning->err, ERROR_CONFIG, "%lld ranges are not copied to shard %u yet",
+              (long long)open, shard);
+    return error_hint(cleaning->err, "\"pgportage run\" copies them, \"pgportage abort\" gives up.");
+}
+
 /* Definitions that only portage.deferred knows: `finish` keeps them, `abort` hands them over. */
 static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
 {
@@ -56,6 +73,8 @@ static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
         return false;
     if (!exists)
         return true;
+    if (!check_copied(cleaning, shard))
+        return false;
     PGresult *result = conn_query(conn,
                                   "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
                                   "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"

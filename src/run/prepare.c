@@ -3,6 +3,7 @@
 #include "copy/ranges.h"
 #include "mapping/statements.h"
 #include "pg/conn.h"
+#include "run/leaves.h"
 #include "run/slot.h"
 #include "run/target.h"
 #include "state/epoch.h"
@@ -174,9 +175,11 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
         return migration_refused(migration, err);
     return restore_serial(migration, err) && keep_settings(migration, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
+           leaves_restore(migration, *epoch, err) &&
            create_lanes(migration, *epoch, start, err) &&
            ranges_create(migration->source, migration->shards, migration->shards_count,
                          &migration->set, *epoch, err) &&
+           leaves_make_room(migration, err) &&
            least_progress(migration, &progress, err) && slot_check(migration, progress, err) &&
            phase_set(control, *epoch, "copying", err);
 }

@@ -139,7 +139,7 @@ static bool commit_shard(struct migration *migration, unsigned shard, struct err
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct mapping *mapping = &migration->set.mappings[m];
         if (mapping->partition_item >= 0 &&
-            !partitions_create(migration->source, conn, mapping, err))
+            !partitions_create(migration->source, conn, mapping, NULL, err))
             return false;
     }
     return deferred_take(conn, err) && setting_put(conn, applied_setting, "applied", err) &&

@@ -23,12 +23,17 @@ static const char shard_sql[] =
     "  epoch bigint NOT NULL) WITH (fillfactor = 20);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"
+    "  leaf oid," /* only this partition of the source; NULL: all in portage.leaf that are not late */
     "  lower text[], upper text[]," /* (lower, upper] of the key; NULL is the open end */
     "  cursor text[],"              /* keys up to it are done; NULL: none yet */
     "  done bool NOT NULL DEFAULT false,"
     "  rows bigint NOT NULL DEFAULT 0, bytes bigint NOT NULL DEFAULT 0,"
     "  epoch bigint NOT NULL,"
     "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
+    "CREATE TABLE IF NOT EXISTS portage.leaf ("
+    "  leaf oid PRIMARY KEY, name text NOT NULL,"
+    "  late bool NOT NULL,"         /* it came after the copy began */
+    "  published bool NOT NULL);"   /* no change of it is missing from the stream */
     "CREATE TABLE IF NOT EXISTS portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
     "  lower text[], upper text[],"

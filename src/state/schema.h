@@ -11,6 +11,7 @@
  * On the first shard, "control", also:
  *                  portage.setting   what must not change between runs, and the phase
  *                  portage.journal   phases and decisions, with their times
+ *                  portage.leaf      the source's tables that hold the rows which are carried
  *                  portage.status    a view over all of it
  * On the source:   portage.marker    rows that we write to see them come out of the stream
  *

@@ -72,10 +72,8 @@ static unsigned truncated_leaves(const struct mapping *mapping,
                                  const struct pgoutput_message *message)
 {
     unsigned count = 0;
-    for (unsigned t = 0; t < message->truncate.count; t++) {
-        for (unsigned l = 0; l < mapping->source->leaves_count; l++)
-            count += mapping->source->leaves[l] == message->truncate.relation_oids[t];
-    }
+    for (unsigned t = 0; t < message->truncate.count; t++)
+        count += relation_leaf(mapping->source, message->truncate.relation_oids[t]) != NULL;
     return count;
 }
 
@@ -98,9 +96,10 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
     for (unsigned m = 0; m < set->count; m++) {
         const struct mapping *mapping = &set->mappings[m];
         unsigned truncated = truncated_leaves(mapping, message);
-        if (truncated > 0 && truncated < mapping->source->leaves_count)
+        bool partly = truncated > 0 && truncated < mapping->source->leaves_count;
+        if (partly && holds_steady(reception->stream->holds, mapping))
             return truncate_refused(mapping, err);
-        if (truncated > 0 && !router_truncate(&reception->router, mapping, err))
+        if (truncated > 0 && !router_truncate(&reception->router, mapping, partly, err))
             return false;
     }
     return true;

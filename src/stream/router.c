@@ -130,6 +130,7 @@ static bool lane_add_row(struct router *router, unsigned lane, const struct row_
     struct change *change = lane_add(router, lane, row->op);
     struct arena *arena = &router->lanes[lane].batch->arena;
     change->mapping = row->mapping;
+    change->leaf = router->leaf;
     change->may_miss = may_miss;
     change->ordinal = ++router->lanes[lane].ordinal;
     change->old_row = tuple_copy(arena, row->old_row);
@@ -324,6 +325,7 @@ bool router_row(struct router *router, const struct stream_relation *relation,
     struct tuple old_row, new_row;
     bool has_old = message->row.old_kind != OLD_NONE;
     bool ok = true;
+    router->leaf = relation->oid;
     if (has_old)
         old_row = by_source_column(router, relation, &message->row.old_tuple);
     if (message->kind != PGOUTPUT_DELETE)
@@ -375,13 +377,15 @@ bool router_barrier(struct router *router, struct error *err)
     return true;
 }
 
-bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
+bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
+                     struct error *err)
 {
     unsigned per_shard = (unsigned)router->stream->config->lanes;
     for (unsigned s = 0; s < router->stream->mappings->shards_count; s++) {
         unsigned lane = s * per_shard;
         struct change *change = lane_add(router, lane, CHANGE_TRUNCATE);
         change->mapping = mapping;
+        change->recopy = recopy;
         change->ordinal = ++router->lanes[lane].ordinal;
     }
     return router_barrier(router, err);

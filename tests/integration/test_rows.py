@@ -193,19 +193,12 @@ def test_R12_a_partitioned_source(migration):
     carried.finish_load_and_compare()
 
 
-@pytest.mark.parametrize("change, said", [
-    ("TRUNCATE public.events_1", "a partition of public.events was truncated"),
-    ("CREATE TABLE public.events_3 (LIKE public.events INCLUDING ALL);"
-     "DELETE FROM public.events WHERE at >= '2025-01-01';"
-     "ALTER TABLE public.events ATTACH PARTITION public.events_3"
-     " FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')", "public.events_3 of the source appeared"),
-])
-def test_R12_partitions_that_change_are_noticed(migration, change, said):
+def test_R12_a_partition_truncated_by_itself_is_noticed(migration):
     carried = migration(PARTITIONED, FLAT, BY_ID)
     carried.run_until_ready()
-    carried.source_sql(change)
+    carried.source_sql("TRUNCATE public.events_1")
     assert carried.portage.wait(60) == 3
-    assert said in carried.portage.logs()
+    assert "a partition of public.events was truncated" in carried.portage.logs()
 
 
 TRUNCATED = TableSpec("public.parents", "id", {"n": lambda dice: dice.randint(1, 9)}, keys=500,
