@@ -365,7 +365,7 @@ static bool report(struct engine *engine, struct error *err)
 static bool check_steady(struct engine *engine, struct error *err)
 {
     return engine->stage == STAGE_COPYING || all_mappings(engine, holds_steady) ||
-           error_set(err, ERROR_RETRY, "a table that was emptied is to be copied again");
+           error_set(err, ERROR_RETRY, "a table was emptied and is to be copied again");
 }
 
 static bool supervise(struct engine *engine, struct error *err)

@@ -290,35 +290,59 @@ bool leaves_restore(struct migration *migration, int64_t epoch, struct error *er
 
 /* ---- the targets ---- */
 
-static bool make_room(struct migration *migration, PGconn *shard, const struct range_row *range,
-                      struct error *err)
+static bool make_partitions(struct migration *migration, PGconn *shard,
+                            const struct range_row *range, struct error *err)
 {
     const struct mapping *mapping = range->mapping;
-    const struct leaf *leaf = relation_leaf(mapping->source, range->leaf);
-    bool partitioned = mapping->partition_item >= 0;
-    return conn_exec(shard, "BEGIN; SET LOCAL lock_timeout = '2s'", err) &&
-           (!partitioned ||
-            partitions_create(migration->source, shard, mapping, leaf, err)) &&
-           deferred_take_unique(shard, mapping->target->schema, mapping->target->name, err) &&
+    if (range->leaf == 0 || mapping->partition_item < 0)
+        return true;
+    return conn_exec(shard, "BEGIN", err) &&
+           partitions_create(migration->source, shard, mapping,
+                             relation_leaf(mapping->source, range->leaf), err) &&
            conn_exec(shard, "COMMIT", err);
+}
+
+/* Also where a shard's part of the table is done: its rows may be emptied at any moment (R13). */
+static bool take_unique(struct migration *migration, const struct mapping *mapping,
+                        struct error *err)
+{
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        PGconn *shard = migration->shards[s];
+        if (!conn_exec(shard, "BEGIN; SET LOCAL lock_timeout = '2s'", err) ||
+            !deferred_take_unique(shard, mapping->target->schema, mapping->target->name, err) ||
+            !conn_exec(shard, "COMMIT", err))
+            return error_context(err, "shard %u", s);
+    }
+    return true;
+}
+
+/* Marks the mappings that have something to be copied on this shard. */
+static bool make_room(struct migration *migration, PGconn *shard, bool *open, struct arena *arena,
+                      struct error *err)
+{
+    struct range_row *rows;
+    unsigned count;
+    if (!range_load(shard, &migration->set, arena, &rows, &count, err))
+        return false;
+    for (unsigned r = 0; r < count; r++) {
+        open[rows[r].mapping->index] |= !rows[r].done;
+        if (!rows[r].done && !make_partitions(migration, shard, &rows[r], err))
+            return false;
+    }
+    return true;
 }
 
 bool leaves_make_room(struct migration *migration, struct error *err)
 {
     struct arena arena;
-    struct range_row *rows;
-    unsigned count = 0;
     bool ok = true;
     arena_init(&arena, 64 * 1024);
-    for (unsigned s = 0; ok && s < migration->shards_count; s++) {
-        PGconn *shard = migration->shards[s];
-        ok = range_load(shard, &migration->set, &arena, &rows, &count, err);
-        for (unsigned r = 0; ok && r < count; r++) {
-            if (rows[r].leaf != 0 && !rows[r].done)
-                ok = make_room(migration, shard, &rows[r], err) ||
-                     error_context(err, "shard %u", s);
-        }
-    }
+    bool *open = arena_zalloc(&arena, migration->set.count * sizeof *open);
+    for (unsigned s = 0; ok && s < migration->shards_count; s++)
+        ok = make_room(migration, migration->shards[s], open, &arena, err) ||
+             error_context(err, "shard %u", s);
+    for (unsigned m = 0; ok && m < migration->set.count; m++)
+        ok = !open[m] || take_unique(migration, &migration->set.mappings[m], err);
     arena_release(&arena);
     return ok;
 }

@@ -19,8 +19,9 @@ bool leaves_record(struct migration *migration, struct error *err) MUST_CHECK;
  */
 bool leaves_restore(struct migration *migration, int64_t epoch, struct error *err) MUST_CHECK;
 
-/* On the targets, before the rows of late leaves are copied: partitions, and no unique index that ties
- * them to rows which the stream has still to change. After the ranges are on every shard. */
+/* On the targets, before ranges are copied that are open: the partitions that a late leaf needs, and
+ * no unique index that ties its rows to those which the stream has still to change. After the ranges
+ * are on every shard. */
 bool leaves_make_room(struct migration *migration, struct error *err) MUST_CHECK;
 
 /* Whether leaves_restore() could take the partition up now: nobody keeps it from being locked. */

@@ -217,7 +217,7 @@ static void set_next(struct reading *reading)
         open |= json_integer_value(json_object_get(table, "ranges_done")) <
                 json_integer_value(json_object_get(table, "ranges"));
     const char *next = open && strcmp(phase, "ready") == 0
-                           ? "rows that came after the copy are being copied; then it is ready again"
+                           ? "a new partition, or a table that was emptied, is copied; then it is ready again"
                            : next_step(phase);
     json_object_set_new(reading->status, "next", json_string(next));
 }

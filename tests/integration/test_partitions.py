@@ -180,6 +180,31 @@ def test_S1_new_partitions_and_kills(migration, writers):
     assert carried.portage.kills > 5
 
 
+def test_R13_partitions_truncated_by_themselves(migration, writers):
+    """While the copy goes on, and when everything is steady; with kills between."""
+    carried = migration(SOURCE + create(2025), MONTHS, BY_MONTH + "chunk_ms: 20\n")
+    carried.source_sql("INSERT INTO public.events SELECT g, date '2024-01-01' + g % 700, g"
+                       "  FROM generate_series(7000, 200000) g; ANALYZE public.events")
+    load = writers(carried, [2024, 2025])
+    carried.portage.start()
+    carried.portage.wait_for_phase("copying", 60)
+    carried.source_sql("TRUNCATE public.events_2025")
+    carried.wait_ready()
+    load.wait_for_transactions(50)
+    carried.source_sql("BEGIN; UPDATE public.events SET n = 6 WHERE id = 6; TRUNCATE public.events_1;"
+                       "INSERT INTO public.events VALUES (90001, '2024-05-05', 1),"
+                       " (90001, '2025-05-05', 1); COMMIT")
+    carried.portage.wait_for_log("(?s)truncated by itself.*truncated by itself")
+    carried.portage.kill9()
+    carried.portage.start()
+    load.wait_for_transactions(50)
+    carried.source_sql("TRUNCATE public.events_2025")
+    load.wait_for_transactions(50)
+    carried.source_sql("TRUNCATE public.events")
+    load.wait_for_transactions(50)
+    carried.finish_load_and_compare(load)
+
+
 def test_R3_a_new_partition_without_an_identity_is_not_published(migration):
     carried = migration("""CREATE TABLE public.events (id bigint NOT NULL, at date NOT NULL, n int)
             PARTITION BY RANGE (at);

@@ -193,14 +193,6 @@ def test_R12_a_partitioned_source(migration):
     carried.finish_load_and_compare()
 
 
-def test_R12_a_partition_truncated_by_itself_is_noticed(migration):
-    carried = migration(PARTITIONED, FLAT, BY_ID)
-    carried.run_until_ready()
-    carried.source_sql("TRUNCATE public.events_1")
-    assert carried.portage.wait(60) == 3
-    assert "a partition of public.events was truncated" in carried.portage.logs()
-
-
 TRUNCATED = TableSpec("public.parents", "id", {"n": lambda dice: dice.randint(1, 9)}, keys=500,
                       truncate=True)
 
