@@ -212,13 +212,13 @@ static bool take_up(struct migration *migration, const struct relation *root, st
 
 /* ---- the bound relations ---- */
 
-static bool made_again(const struct relation *source, struct error *err)
+static bool is_another(const struct relation *source, struct error *err)
 {
-    error_set(err, ERROR_CONFIG, "the table %s.%s of the source is not the one that this migration"
-                                 " began with: it was dropped and made again",
+    error_set(err, ERROR_CONFIG,
+              "the table %s.%s of the source is another one than this migration began with",
               source->schema, source->name);
-    return error_hint(err, "What it held before is on the target still: run \"pgportage abort\" and"
-                           " begin again.");
+    return error_hint(err, "Give the first one its name back and run again. Else run \"pgportage"
+                           " abort\" and begin again.");
 }
 
 static bool restore_leaf(struct migration *migration, const struct relation *source,
@@ -227,7 +227,7 @@ static bool restore_leaf(struct migration *migration, const struct relation *sou
 {
     struct known *record = find_known(known, leaf->oid);
     if (record == NULL && source->kind != 'p')
-        return made_again(source, err);
+        return is_another(source, err);
     leaf->late = record != NULL && record->late;
     leaf->published = record != NULL && record->published;
     if (record != NULL)
@@ -267,6 +267,22 @@ bool leaves_gone(const char *name, struct error *err)
     error_detail(err, "Its rows are on the target still, and no delete of them is in the stream.");
     return error_hint(err, "If it was only detached, attach it again and run again. Else run"
                            " \"pgportage abort\" and begin again.");
+}
+
+bool leaves_exist(struct migration *migration, struct error *err)
+{
+    struct known_leaves known;
+    const struct catalog *catalog = &migration->source_catalog;
+    if (!read_known(migration, &known, err))
+        return false;
+    for (unsigned k = 0; k < known.count; k++) {
+        bool found = false;
+        for (unsigned r = 0; !found && r < catalog->relations_count; r++)
+            found = relation_leaf(&catalog->relations[r], known.leaves[k].oid) != NULL;
+        if (!found)
+            return leaves_gone(known.leaves[k].name, err);
+    }
+    return true;
 }
 
 bool leaves_restore(struct migration *migration, int64_t epoch, struct error *err)

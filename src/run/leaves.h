@@ -12,6 +12,10 @@
 /* Those that the slot is going to bring, before its start is on record. */
 bool leaves_record(struct migration *migration, struct error *err) MUST_CHECK;
 
+/* CONFIG when a table on record is not in the source's catalog any more. Before the mappings are
+ * compared, which could only say that they differ. */
+bool leaves_exist(struct migration *migration, struct error *err) MUST_CHECK;
+
 /*
  * Marks the leaves of the bound mappings by what is on record, and takes up partitions that are not.
  * One that somebody writes to at this moment is left out of its relation until it can be locked. CONFIG

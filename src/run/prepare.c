@@ -173,7 +173,8 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
         return false;
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
-    return restore_serial(migration, err) && keep_settings(migration, err) &&
+    return restore_serial(migration, err) && leaves_exist(migration, err) &&
+           keep_settings(migration, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            leaves_restore(migration, *epoch, err) &&
            create_lanes(migration, *epoch, start, err) &&

@@ -267,3 +267,63 @@ def test_S1_unique_values_travel_into_a_new_partition(migration):
         carried.finish_load_and_compare(tokens)
     wait_until(lambda: all(carried.shard_sql(s, unique)[0][0] == 2 for s in range(2)), 30,
                "the unique constraint and the key that needs it", explain=carried.portage.explain)
+
+
+GONE = "of the source was dropped, or detached"
+
+
+def ended(carried):
+    code = carried.portage.wait(60)
+    return code, carried.portage.log.read_text(encoding="utf-8")
+
+
+def test_R12_a_detached_partition_stops_the_run_until_it_is_attached(migration, writers):
+    carried = migration(SOURCE + create(2025), FLAT, BY_ID)
+    carried.run_until_ready()
+    load = writers(carried, [2024, 2025])
+    load.wait_for_transactions(50)
+    load.stop()
+    carried.source_sql("ALTER TABLE public.events DETACH PARTITION public.events_2025")
+    code, log = ended(carried)
+    assert code == 3 and f"public.events_2025 {GONE}" in log and "attach it again" in log
+    carried.portage.start()  # the same at the start
+    code, log = ended(carried)
+    assert code == 3 and f"public.events_2025 {GONE}" in log
+    # It stays published meanwhile: what is written to it comes.
+    carried.source_sql("INSERT INTO public.events_2025 VALUES (90001, '2025-05-05', 1);"
+                       "ALTER TABLE public.events ATTACH PARTITION public.events_2025"
+                       " FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')")
+    carried.portage.start()
+    carried.finish_load_and_compare()
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("table", ["events_2025", "notes"])
+def test_R12_a_dropped_table_stops_the_run(migration, table, running):
+    notes = "CREATE TABLE public.notes (id bigint PRIMARY KEY);"
+    carried = migration(SOURCE + create(2025) + notes, FLAT + notes, BY_ID)
+    carried.run_until_ready()
+    if not running:
+        carried.portage.stop()
+    carried.source_sql(f"INSERT INTO public.events VALUES (90001, '2025-05-05', 1);"
+                       f"DROP TABLE public.{table}")
+    if not running:
+        carried.portage.start()
+    code, log = ended(carried)
+    assert code == 3 and f"public.{table} {GONE}" in log and "pgportage abort" in log
+
+
+@pytest.mark.parametrize("away, said", [
+    ("DROP TABLE public.notes", f"public.notes {GONE}"),
+    ("ALTER TABLE public.notes RENAME TO old_notes", "public.notes of the source is another one"),
+])
+def test_R12_a_table_that_was_replaced(migration, away, said):
+    notes = "CREATE TABLE public.notes (id bigint PRIMARY KEY);"
+    carried = migration(notes, notes, BY_ID)
+    carried.run_until_ready()
+    carried.portage.stop()
+    carried.source_sql(f"{away}; {notes} INSERT INTO public.notes VALUES (1);"
+                       "ALTER TABLE public.notes OWNER TO app_owner")
+    carried.portage.start()
+    code, log = ended(carried)
+    assert code == 3 and said in log
