@@ -52,6 +52,7 @@ struct unique_index {
 struct leaf {
     uint32_t oid;
     const char *name; /* schema and name, quoted where they must be */
+    uint32_t file;    /* where its rows are: pg_relation_filenode() */
     /* Of a source (run/leaves.h): it came after the copy began, and has ranges of its own … */
     bool late;
     bool published; /* … which may be copied once all its changes are in the stream */

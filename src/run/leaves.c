@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "run/ddl.h"
 #include "run/deferred.h"
 #include "run/partitions.h"
 #include "state/range.h"
@@ -23,14 +24,15 @@ struct known_leaves {
 
 static bool put_leaf(PGconn *control, const struct leaf *leaf, bool late, struct error *err)
 {
-    char oid[12];
+    char oid[12], file[12];
     snprintf(oid, sizeof oid, "%u", leaf->oid);
-    const char *const values[] = {oid, leaf->name, late ? "true" : "false"};
+    snprintf(file, sizeof file, "%u", leaf->file);
+    const char *const values[] = {oid, leaf->name, file, late ? "true" : "false"};
     PGresult *result = conn_query(control,
-                                  "INSERT INTO portage.leaf (leaf, name, late, published)"
-                                  " VALUES ($1::oid, $2, $3::bool, NOT $3::bool)"
+                                  "INSERT INTO portage.leaf (leaf, name, file, late, published)"
+                                  " VALUES ($1::oid, $2, $3::oid, $4::bool, NOT $4::bool)"
                                   " ON CONFLICT DO NOTHING",
-                                  3, values, err);
+                                  4, values, err);
     PQclear(result);
     return result != NULL;
 }
@@ -47,7 +49,7 @@ bool leaves_record(struct migration *migration, struct error *err)
                 return false;
         }
     }
-    return conn_exec(control, "COMMIT", err);
+    return ddl_record(migration, err) && conn_exec(control, "COMMIT", err);
 }
 
 static bool read_known(struct migration *migration, struct known_leaves *known, struct error *err)

@@ -12,10 +12,12 @@ enum { LOOK_EVERY_US = 3 * 1000 * 1000, ARRAY_MAX = 4 << 20 };
  * OID and name. What ends the run comes first.
  */
 static const char changes_sql[] =
-    "WITH mapped AS (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[])),"
+    "WITH mapped AS (SELECT c.oid, c.relkind FROM pg_catalog.pg_class c"
+    "                 WHERE c.oid = ANY ($1::oid[])),"
     " tree AS (SELECT m.oid FROM mapped m"
-    "   UNION SELECT c.oid FROM mapped m, pg_catalog.pg_partition_tree(m.oid) p"
-    "           JOIN pg_catalog.pg_class c ON c.oid = p.relid WHERE p.isleaf AND c.relkind = 'r'),"
+    "   UNION SELECT c.oid FROM mapped m CROSS JOIN LATERAL pg_catalog.pg_partition_tree(m.oid) p"
+    "           JOIN pg_catalog.pg_class c ON c.oid = p.relid"
+    "          WHERE m.relkind = 'p' AND p.isleaf AND c.relkind = 'r'),"
     " bound AS (SELECT l AS oid, c.relreplident FROM pg_catalog.unnest($2::oid[]) AS l"
     "             LEFT JOIN pg_catalog.pg_class c ON c.oid = l)"
     " SELECT 'gone', oid, '' FROM bound WHERE oid NOT IN (SELECT oid FROM tree)"
@@ -54,12 +56,14 @@ void watch_init(struct watch *watch, struct migration *migration)
     *watch = (struct watch){.migration = migration,
                             .leaves = buffer_detach(&leaves),
                             .roots = buffer_detach(&roots)};
+    ddl_init(&watch->ddl, migration);
 }
 
 void watch_release(struct watch *watch)
 {
     free(watch->leaves);
     free(watch->roots);
+    ddl_release(&watch->ddl);
 }
 
 static const struct leaf *find_leaf(const struct migration *migration, uint32_t oid)
@@ -147,7 +151,7 @@ bool watch_look(struct watch *watch, bool quiet, struct error *err)
     PQclear(result);
     if (ok)
         tell_waiting(watch, waiting);
-    return (ok && look_for_unpublished(watch, err)) || error_context(err, "watching the source");
+    return (ok && look_for_unpublished(watch, err) && ddl_look(&watch->ddl, err)) || error_context(err, "watching the source");
 }
 
 bool watch_source(struct watch *watch, bool quiet, struct error *err)

@@ -32,6 +32,7 @@ static const char shard_sql[] =
     "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
     "CREATE TABLE IF NOT EXISTS portage.leaf ("
     "  leaf oid PRIMARY KEY, name text NOT NULL,"
+    "  file oid NOT NULL,"          /* where its rows were at the last look for DDL */
     "  late bool NOT NULL,"         /* it came after the copy began */
     "  published bool NOT NULL);"   /* no change of it is missing from the stream */
     "CREATE TABLE IF NOT EXISTS portage.chunk ("

@@ -293,8 +293,10 @@ static struct tuple by_source_column(struct router *router, const struct stream_
     tuple.values = arena_alloc(&router->scratch, tuple.count * sizeof *tuple.values);
     for (unsigned c = 0; c < tuple.count; c++)
         tuple.values[c] = (struct value){.kind = VALUE_NULL};
-    for (unsigned i = 0; i < sent->count && i < relation->columns_count; i++)
-        tuple.values[relation->columns[i]] = sent->values[i];
+    for (unsigned i = 0; i < sent->count && i < relation->columns_count; i++) {
+        if (relation->columns[i] >= 0)
+            tuple.values[relation->columns[i]] = sent->values[i];
+    }
     return tuple;
 }
 
