@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "run/created.h"
 #include "run/ddl.h"
 #include "run/deferred.h"
 #include "run/partitions.h"
@@ -314,10 +315,13 @@ static bool make_partitions(struct migration *migration, PGconn *shard,
     const struct mapping *mapping = range->mapping;
     if (range->leaf == 0 || mapping->partition_item < 0)
         return true;
-    return conn_exec(shard, "BEGIN", err) &&
-           partitions_create(migration->source, shard, mapping,
-                             relation_leaf(mapping->source, range->leaf), err) &&
-           conn_exec(shard, "COMMIT", err);
+    char *before = conn_exec(shard, "BEGIN", err) ? created_before(shard, err) : NULL;
+    bool ok = before != NULL &&
+              partitions_create(migration->source, shard, mapping,
+                                relation_leaf(mapping->source, range->leaf), err) &&
+              created_record(shard, before, err) && conn_exec(shard, "COMMIT", err);
+    free(before);
+    return ok;
 }
 
 /* Also where a shard's part of the table is done: its rows may be emptied at any moment (R13). */

@@ -49,6 +49,8 @@ static const char shard_sql[] =
     "  state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'building', 'done')),"
     "  started_at timestamptz, finished_at timestamptz,"
     "  UNIQUE (table_schema, table_name, kind, name));"
+    "CREATE TABLE IF NOT EXISTS portage.created (" /* what our own DDL has made here */
+    "  class oid, object oid, PRIMARY KEY (class, object));"
     "CREATE TABLE IF NOT EXISTS portage.setting (name text PRIMARY KEY, value text NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.journal ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"

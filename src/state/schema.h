@@ -7,6 +7,7 @@
  *                  portage.range     cursor of each range of each mapping
  *                  portage.chunk     snapshots of chunks that the stream may still need
  *                  portage.deferred  indexes, keys and triggers that wait until after the copy
+ *                  portage.created   what our own DDL has made there
  *                  portage.dead_letter (its place is kept for the dead-letter queue)
  * On the first shard, "control", also:
  *                  portage.setting   what must not change between runs, and the phase
