@@ -200,6 +200,19 @@ const char *statement_copy_out(const struct mapping *mapping, struct key_interva
     return builder_finish(builder, arena, NULL);
 }
 
+const char *statement_lock(const struct mapping *mapping, uint32_t leaf, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "LOCK TABLE ");
+    if (leaf != 0)
+        buffer_printf(sql, "ONLY %s", relation_leaf(mapping->source, leaf)->name);
+    else
+        put_source(sql, mapping->source);
+    buffer_puts(sql, " IN ACCESS SHARE MODE");
+    return builder_finish(builder, arena, NULL);
+}
+
 static void put_target_columns(struct buffer *sql, const struct mapping *mapping)
 {
     for (unsigned i = 0; i < mapping->items_count; i++) {

@@ -20,6 +20,9 @@ const char *statement_copy_out(const struct mapping *mapping, struct key_interva
                                struct arena *arena);
 const char *statement_copy_in(const struct mapping *mapping, struct arena *arena);
 
+/* LOCK TABLE of what a chunk of the leaf, or of all that are not late (0), is going to read. */
+const char *statement_lock(const struct mapping *mapping, uint32_t leaf, struct arena *arena);
+
 /* The key at `offset` rows behind the interval's lower end, in key order; the largest of the
  * interval when offset is negative. Range columns as text; no row when there is none. */
 const char *statement_key_at(const struct mapping *mapping, struct key_interval interval,
