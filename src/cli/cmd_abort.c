@@ -13,8 +13,9 @@ int cmd_abort(const struct command_line *line)
     if (code != EXIT_OK)
         return code;
     arena_init(&arena, 64 * 1024);
+    enum cleanup_kind kind = keeps ? CLEANUP_ABORT_KEEP_TARGET : CLEANUP_ABORT;
     bool ok = config_read(line->config_path, &arena, &config, &err) &&
-              cleanup(&config, keeps ? CLEANUP_ABORT_KEEP_TARGET : CLEANUP_ABORT, line->dry_run, &err);
+              cleanup(&config, kind, line->dry_run, &err);
     code = ok ? EXIT_OK : command_failed(&err);
     arena_release(&arena);
     return code;

@@ -66,6 +66,16 @@ static bool check_copied(struct cleaning *cleaning, unsigned shard)
     return error_hint(cleaning->err, "\"pgportage run\" copies them, \"pgportage abort\" gives up.");
 }
 
+/* $1: also those of tables that abort drops. */
+static const char deferred_sql[] =
+    "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
+    "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
+    "    table_schema, table_name, name, definition) END"
+    "  FROM portage.deferred WHERE state <> 'done'"
+    "   AND ($1::bool OR NOT EXISTS (SELECT FROM portage.created c WHERE c.object"
+    "     = pg_catalog.to_regclass(pg_catalog.format('%I.%I', table_schema, table_name))))"
+    " ORDER BY ordinal";
+
 /* Definitions that only portage.deferred knows: `finish` keeps them, `abort` hands them over. */
 static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
 {
@@ -78,23 +88,15 @@ static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
         return true;
     if (!check_copied(cleaning, shard))
         return false;
-    PGresult *result = conn_query(conn,
-                                  "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
-                                  "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
-                                  "    table_schema, table_name, name, definition) END"
-                                  "  FROM portage.deferred d WHERE state <> 'done'"
-                                  "   AND ($1::bool OR NOT EXISTS (SELECT FROM portage.created c"
-                                  "         WHERE c.object = pg_catalog.to_regclass("
-                                  "                 pg_catalog.format('%I.%I', table_schema, table_name))))"
-                                  " ORDER BY ordinal",
-                                  1, &kept, cleaning->err);
+    PGresult *result = conn_query(conn, deferred_sql, 1, &kept, cleaning->err);
     if (result == NULL)
         return false;
     int count = PQntuples(result);
     if (count > 0 && !cleaning->give_up) {
         error_set(cleaning->err, ERROR_CONFIG,
                   "%d indexes, keys and triggers of shard %u are not built yet", count, shard);
-        error_hint(cleaning->err, "They wait for the cutover; \"pgportage abort\" prints their SQL.");
+        error_hint(cleaning->err, "They wait for the cutover; \"pgportage abort --keep-target\" prints"
+                                   " their SQL and leaves the rows.");
         ok = false;
     }
     if (count > 0 && cleaning->give_up)

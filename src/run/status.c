@@ -216,9 +216,9 @@ static void set_next(struct reading *reading)
     json_array_foreach (json_object_get(reading->status, "tables"), index, table)
         open |= json_integer_value(json_object_get(table, "ranges_done")) <
                 json_integer_value(json_object_get(table, "ranges"));
-    const char *next = open && strcmp(phase, "ready") == 0
-                           ? "a new partition, or a table that was emptied, is copied; then it is ready again"
-                           : next_step(phase);
+    const char *next = next_step(phase);
+    if (open && strcmp(phase, "ready") == 0)
+        next = "a new partition, or a table that was emptied, is copied; then it is ready again";
     json_object_set_new(reading->status, "next", json_string(next));
 }
 

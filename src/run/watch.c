@@ -151,7 +151,8 @@ bool watch_look(struct watch *watch, bool quiet, struct error *err)
     PQclear(result);
     if (ok)
         tell_waiting(watch, waiting);
-    return (ok && look_for_unpublished(watch, err) && ddl_look(&watch->ddl, err)) || error_context(err, "watching the source");
+    ok = ok && look_for_unpublished(watch, err) && ddl_look(&watch->ddl, err);
+    return ok || error_context(err, "watching the source");
 }
 
 bool watch_source(struct watch *watch, bool quiet, struct error *err)
