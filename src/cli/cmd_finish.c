@@ -11,7 +11,7 @@ int cmd_finish(const struct command_line *line)
         return code;
     arena_init(&arena, 64 * 1024);
     bool ok = config_read(line->config_path, &arena, &config, &err) &&
-              cleanup(&config, false, line->dry_run, &err);
+              cleanup(&config, CLEANUP_FINISH, line->dry_run, &err);
     code = ok ? EXIT_OK : command_failed(&err);
     arena_release(&arena);
     return code;

@@ -35,7 +35,10 @@ static const struct command commands[] = {
     {"finish", "removes what is ours from all databases, when the migration is over",
      "Refuses before the migration is ready, and while an instance runs.\n", cmd_finish},
     {"abort", "gives the migration up and removes what is ours from all databases",
-     "Leaves the target's tables and rows where they are.\n", cmd_abort},
+     "  --keep-target   leave what target.schema has made on the target\n"
+     "Drops what target.schema and partition_by have made on the target, with its rows. Tables that\n"
+     "were there before stay, with the rows that came. --dry-run lists all of it.\n",
+     cmd_abort},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

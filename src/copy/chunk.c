@@ -252,6 +252,7 @@ static bool open_source(struct transfer *transfer, struct error *err)
     struct key_interval interval = {
         .lower = chunk->pending.cursor != NULL ? chunk->pending.cursor->texts : NULL,
         .upper = chunk->upper != NULL ? chunk->upper->texts : NULL,
+        .leaf = chunk->pending.leaf,
     };
     PGresult *result = PQexec(transfer->copy->source,
                               statement_copy_out(chunk->mapping, interval, &transfer->arena));

@@ -81,6 +81,12 @@ static void list_tasks(struct copier *copier)
     qsort(copier->tasks, copier->tasks_count, sizeof *copier->tasks, by_size); /* long ones first */
 }
 
+/* A late leaf's changes must all be in the stream first (run/leaves.h). */
+static bool may_copy(const struct mapping *mapping, const struct pending *pending)
+{
+    return pending->leaf == 0 || relation_leaf(mapping->source, pending->leaf)->published;
+}
+
 /* A range that is pending and nobody's; NULL if there is none at the moment. */
 static struct task *take_task(struct copier *copier, struct pending *pending)
 {
@@ -89,7 +95,8 @@ static struct task *take_task(struct copier *copier, struct pending *pending)
     for (unsigned t = 0; found == NULL && t < copier->tasks_count; t++) {
         struct task *task = &copier->tasks[t];
         if (!task->taken &&
-            holds_pending(copier->stream->holds, task->mapping, task->range, pending)) {
+            holds_pending(copier->stream->holds, task->mapping, task->range, pending) &&
+            may_copy(task->mapping, pending)) {
             task->taken = true;
             found = task;
         }
@@ -163,6 +170,7 @@ static bool query_key(struct worker *worker, const struct chunk *chunk, int64_t 
     struct key_interval interval = {
         .lower = chunk->pending.cursor != NULL ? chunk->pending.cursor->texts : NULL,
         .upper = chunk->pending.upper != NULL ? chunk->pending.upper->texts : NULL,
+        .leaf = chunk->pending.leaf,
     };
     struct arena scratch;
     arena_init(&scratch, 16 * 1024);
@@ -229,33 +237,56 @@ static bool skipped_seen(struct stream *stream, const struct mapping *mapping,
     return seen;
 }
 
-/* Begins a transaction on the source and gives its snapshot and L, in the arena. */
-static bool take_snapshot(struct worker *worker, struct snapshot *snapshot, struct chunk *chunk,
+enum taken { TAKEN, TAKE_AGAIN, TAKE_FAILED };
+
+/*
+ * Begins a transaction on the source. The table is locked before there is a snapshot: one that is
+ * truncated in between reads as empty, also to a snapshot that does not see the TRUNCATE. Whoever has it
+ * for himself may be waiting for us to confirm, so he is not waited for long.
+ */
+static enum taken begin_locked(struct worker *worker, const struct chunk *chunk, struct error *err)
+{
+    struct arena scratch;
+    arena_init(&scratch, 4096);
+    const char *sql = arena_printf(&scratch,
+                                   "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+                                   "SET LOCAL lock_timeout = '1s'; %s; SET LOCAL lock_timeout = 0",
+                                   statement_lock(chunk->mapping, chunk->pending.leaf, &scratch));
+    bool ok = conn_exec(worker->copy.source, sql, err);
+    arena_release(&scratch);
+    if (ok)
+        return TAKEN;
+    if (strcmp(err->sqlstate, "55P03") != 0)
+        return TAKE_FAILED;
+    error_clear(err);
+    return conn_exec(worker->copy.source, "ROLLBACK", err) ? TAKE_AGAIN : TAKE_FAILED;
+}
+
+/* Of the open transaction: its snapshot and L. */
+static bool read_snapshot(struct worker *worker, struct snapshot *snapshot, lsn_t *lsn,
                           struct error *err)
 {
-    PGconn *source = worker->copy.source;
-    if (!conn_exec(source, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err))
-        return false;
-    PGresult *result = conn_query_row(source,
+    PGresult *result = conn_query_row(worker->copy.source,
                                       "SELECT pg_catalog.txid_current_snapshot(),"
                                       "       pg_catalog.pg_current_wal_insert_lsn()",
                                       0, NULL, err);
     if (result == NULL)
         return false;
     bool ok = snapshot_parse(result_text(result, 0, 0), snapshot, err) &&
-              (result_lsn(result, 0, 1, &chunk->lsn, err) || (snapshot_release(snapshot), false));
+              (result_lsn(result, 0, 1, lsn, err) || (snapshot_release(snapshot), false));
     PQclear(result);
     return ok;
 }
-
-enum taken { TAKEN, TAKE_AGAIN, TAKE_FAILED };
 
 static enum taken try_snapshot(struct worker *worker, struct chunk *chunk, struct error *err)
 {
     struct stream *stream = worker->copier->stream;
     struct snapshot snapshot;
     bool ended;
-    if (!take_snapshot(worker, &snapshot, chunk, err))
+    enum taken begun = begin_locked(worker, chunk, err);
+    if (begun != TAKEN)
+        return begun;
+    if (!read_snapshot(worker, &snapshot, &chunk->lsn, err))
         return TAKE_FAILED;
     holds_set_xmax(stream->holds, snapshot.xmax);
     bool ok = inflight_ended(worker->copier->inflight, worker->copy.source, &snapshot, &ended, err);
@@ -274,10 +305,11 @@ static bool wait_for_inflight(struct worker *worker, struct error *err)
     bool ended = false;
     while (!ended) {
         struct snapshot snapshot;
-        struct chunk none;
+        lsn_t unused;
         if (stop_requested(worker->copy.stop))
             return stop_error(err);
-        if (!take_snapshot(worker, &snapshot, &none, err))
+        if (!conn_exec(worker->copy.source, "BEGIN READ ONLY", err) ||
+            !read_snapshot(worker, &snapshot, &unused, err))
             return false;
         bool ok = inflight_ended(worker->copier->inflight, worker->copy.source, &snapshot, &ended,
                                  err);

@@ -70,7 +70,7 @@ static bool split_evenly(PGconn *source, const struct mapping *mapping, unsigned
                          unsigned number, struct arena *arena, const struct key **key,
                          struct error *err)
 {
-    struct key_interval all = {NULL, NULL};
+    struct key_interval all = {0};
     const struct key *least, *most;
     *key = NULL;
     if (!query_key(source, mapping, statement_key_at(mapping, all, 0, arena), arena, &least, err) ||
@@ -87,7 +87,7 @@ static bool split_evenly(PGconn *source, const struct mapping *mapping, unsigned
 static bool split(PGconn *source, const struct mapping *mapping, unsigned ranges, unsigned number,
                   struct arena *arena, const struct key **key, struct error *err)
 {
-    struct key_interval all = {NULL, NULL};
+    struct key_interval all = {0};
     int64_t rows = mapping->source->rows_estimate;
     *key = NULL;
     if (leads_with_integer(mapping))
@@ -104,18 +104,21 @@ static bool create_for_mapping(PGconn *source, PGconn *control, const struct map
 {
     struct arena arena;
     unsigned ranges = wanted_ranges(mapping);
-    const struct key *lower = NULL, *upper;
-    int number = 0;
+    struct range_row row = {.mapping = mapping};
+    const struct key *upper;
     bool ok = true;
     arena_init(&arena, 16 * 1024);
     for (unsigned r = 1; ok && r < ranges; r++) {
         ok = split(source, mapping, ranges, r, &arena, &upper, err);
-        if (!ok || upper == NULL || (lower != NULL && key_compare(upper, lower) <= 0))
+        if (!ok || upper == NULL || (row.lower != NULL && key_compare(upper, row.lower) <= 0))
             continue;
-        ok = range_create(control, mapping, number++, lower, upper, epoch, err);
-        lower = upper;
+        row.upper = upper;
+        ok = range_create(control, &row, epoch, err);
+        row.range++;
+        row.lower = upper;
     }
-    ok = ok && range_create(control, mapping, number, lower, NULL, epoch, err);
+    row.upper = NULL;
+    ok = ok && range_create(control, &row, epoch, err);
     arena_release(&arena);
     return ok || error_context(err, "dividing %s into ranges", mapping->name);
 }
@@ -153,8 +156,7 @@ static bool create_as_on_control(PGconn *control, PGconn *shard, const struct ma
     if (!range_load(control, set, arena, &rows, &count, err) || !conn_exec(shard, "BEGIN", err))
         return false;
     for (unsigned r = 0; r < count; r++) {
-        if (!range_create(shard, rows[r].mapping, rows[r].range, rows[r].lower, rows[r].upper,
-                          epoch, err))
+        if (!range_create(shard, &rows[r], epoch, err))
             return false;
     }
     return conn_exec(shard, "COMMIT", err);

@@ -2,13 +2,7 @@
 
 static bool feeds(const struct relation *source, uint32_t oid)
 {
-    if (source->oid == oid)
-        return true;
-    for (unsigned l = 0; l < source->leaves_count; l++) {
-        if (source->leaves[l] == oid)
-            return true;
-    }
-    return false;
+    return source->oid == oid || relation_leaf(source, oid) != NULL;
 }
 
 unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,
@@ -23,4 +17,25 @@ unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,
         count++;
     }
     return count;
+}
+
+static bool mapping_uses(const struct mapping *mapping, unsigned column)
+{
+    bool used = column_set_has(&mapping->where_uses, column) ||
+                (mapping->shard_item >= 0 && mapping->shard_column == (int)column);
+    for (unsigned i = 0; !used && i < mapping->items_count; i++)
+        used = column_set_has(&mapping->items[i].select->uses, column);
+    for (unsigned k = 0; !used && k < mapping->key_count; k++)
+        used = mapping->key[k].source == (int)column;
+    return used;
+}
+
+bool mapping_set_uses(const struct mapping_set *set, const struct relation *source,
+                      unsigned column)
+{
+    for (unsigned m = 0; m < set->count; m++) {
+        if (set->mappings[m].source == source && mapping_uses(&set->mappings[m], column))
+            return true;
+    }
+    return false;
 }

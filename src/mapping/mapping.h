@@ -84,4 +84,8 @@ struct mapping_set {
 unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,
                           const struct mapping **found, unsigned max);
 
+/* Whether any mapping needs this column of the source. */
+bool mapping_set_uses(const struct mapping_set *set, const struct relation *source,
+                      unsigned column);
+
 #endif

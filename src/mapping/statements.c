@@ -82,6 +82,40 @@ static void put_target(struct buffer *sql, const struct mapping *mapping)
     quote_name(sql, mapping->target->schema, mapping->target->name);
 }
 
+/* Under the name of the whole table: expressions may say table.column. */
+static void put_leaf(struct buffer *sql, const struct relation *source, uint32_t oid)
+{
+    const struct leaf *leaf = relation_leaf(source, oid);
+    CHECK(leaf != NULL);
+    buffer_printf(sql, "ONLY %s AS ", leaf->name);
+    quote_ident(sql, source->name);
+}
+
+/* What the copy reads: a partition that is not known yet is no part of it. */
+static void put_copied(struct buffer *sql, const struct mapping *mapping,
+                       struct key_interval interval)
+{
+    const struct relation *source = mapping->source;
+    if (interval.leaf != 0)
+        put_leaf(sql, source, interval.leaf);
+    else
+        put_source(sql, source);
+}
+
+static void put_known_leaves(struct buffer *sql, const struct relation *source)
+{
+    const char *comma = "";
+    quote_name(sql, source->schema, source->name);
+    buffer_puts(sql, ".tableoid = ANY ('{");
+    for (unsigned l = 0; l < source->leaves_count; l++) {
+        if (source->leaves[l].late)
+            continue;
+        buffer_printf(sql, "%s%u", comma, source->leaves[l].oid);
+        comma = ",";
+    }
+    buffer_puts(sql, "}'::oid[])");
+}
+
 static void put_range_columns(struct buffer *sql, const struct mapping *mapping)
 {
     buffer_putc(sql, '(');
@@ -111,6 +145,11 @@ static void put_interval(struct buffer *sql, const struct mapping *mapping,
     const char *word = " WHERE ";
     if (where != NULL) {
         buffer_printf(sql, "%s(%s)", word, where);
+        word = " AND ";
+    }
+    if (mapping->source->kind == 'p' && interval.leaf == 0) {
+        buffer_puts(sql, word);
+        put_known_leaves(sql, mapping->source);
         word = " AND ";
     }
     if (interval.lower != NULL) {
@@ -162,10 +201,23 @@ const char *statement_copy_out(const struct mapping *mapping, struct key_interva
     buffer_puts(sql, "COPY (SELECT ");
     put_copy_items(sql, mapping);
     buffer_puts(sql, " FROM ");
-    put_source(sql, mapping->source);
+    put_copied(sql, mapping, interval);
     put_interval(sql, mapping, interval, mapping->where);
     buffer_printf(sql, ") TO STDOUT (FORMAT %s)",
                   mapping->copy_format == COPY_BINARY ? "binary" : "text");
+    return builder_finish(builder, arena, NULL);
+}
+
+const char *statement_lock(const struct mapping *mapping, uint32_t leaf, struct arena *arena)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    buffer_puts(sql, "LOCK TABLE ");
+    if (leaf != 0)
+        buffer_printf(sql, "ONLY %s", relation_leaf(mapping->source, leaf)->name);
+    else
+        put_source(sql, mapping->source);
+    buffer_puts(sql, " IN ACCESS SHARE MODE");
     return builder_finish(builder, arena, NULL);
 }
 
@@ -203,7 +255,7 @@ const char *statement_key_at(const struct mapping *mapping, struct key_interval 
         buffer_printf(sql, "::text AS portage_key_%u", k);
     }
     buffer_puts(sql, " FROM ");
-    put_source(sql, mapping->source);
+    put_copied(sql, mapping, interval);
     put_interval(sql, mapping, interval, NULL);
     buffer_puts(sql, " ORDER BY ");
     for (unsigned k = 0; k < mapping->range_count; k++) {

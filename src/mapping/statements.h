@@ -7,16 +7,21 @@
 
 #include "mapping/mapping.h"
 
-/* (lower, upper] of the range columns, as text values; NULL is the open end. */
+/* (lower, upper] of the range columns, as text values; NULL is the open end. Of the rows of one
+ * late leaf, or, when `leaf` is 0, of all leaves that are not late. */
 struct key_interval {
     const char *const *lower;
     const char *const *upper;
+    uint32_t leaf;
 };
 
 /* COPY (SELECT <list> FROM source [WHERE …]) TO STDOUT, and COPY target FROM STDIN. */
 const char *statement_copy_out(const struct mapping *mapping, struct key_interval interval,
                                struct arena *arena);
 const char *statement_copy_in(const struct mapping *mapping, struct arena *arena);
+
+/* LOCK TABLE of what a chunk of the leaf, or of all that are not late (0), is going to read. */
+const char *statement_lock(const struct mapping *mapping, uint32_t leaf, struct arena *arena);
 
 /* The key at `offset` rows behind the interval's lower end, in key order; the largest of the
  * interval when offset is negative. Range columns as text; no row when there is none. */

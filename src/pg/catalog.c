@@ -15,7 +15,6 @@ static const char relations_sql[] =
     "       c.relrowsecurity,"
     "       EXISTS (SELECT FROM pg_catalog.pg_trigger t"
     "                WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),"
-    "       (SELECT pg_catalog.string_agg(l.oid::text, ' ') FROM leaf l WHERE l.root = c.oid),"
     "       (SELECT CASE WHEN bool_or(l.reltuples < 0) THEN -1 ELSE sum(l.reltuples) END::bigint"
     "          FROM leaf l WHERE l.root = c.oid),"
     "       (SELECT sum(pg_catalog.pg_table_size(l.oid)) FROM leaf l WHERE l.root = c.oid)::bigint,"
@@ -37,6 +36,12 @@ static const char leaf_cte_sql[] =
     "   WHERE c.relkind = 'p' AND NOT c.relispartition AND p.isleaf AND t.relkind = 'r'"
     "  UNION ALL"
     "  SELECT c.oid, c.oid, c.reltuples FROM pg_catalog.pg_class c WHERE c.relkind = 'r')";
+
+static const char leaves_sql[] =
+    "SELECT l.root, l.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+    "       pg_catalog.pg_relation_filenode(l.oid)"
+    "  FROM leaf l JOIN pg_catalog.pg_class c ON c.oid = l.oid"
+    "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY l.root, l.oid";
 
 static const char columns_sql[] =
     "SELECT a.attrelid, a.attname, a.attnum, a.atttypid, b.oid,"
@@ -116,12 +121,18 @@ static void relation_fill(struct relation *relation, const PGresult *result, int
         .replica_identity = result_text(result, row, 5)[0],
         .row_security = result_bool(result, row, 6),
         .has_triggers = result_bool(result, row, 7),
-        .rows_estimate = result_int(result, row, 9),
-        .bytes = result_int(result, row, 10),
-        .key_correlation = strtod(result_text(result, row, 11), NULL),
+        .rows_estimate = result_int(result, row, 8),
+        .bytes = result_int(result, row, 9),
+        .key_correlation = strtod(result_text(result, row, 10), NULL),
     };
-    relation->leaves_count =
-        parse_numbers(result_text(result, row, 8), arena, &relation->leaves);
+}
+
+static void leaf_fill(struct leaf *leaf, const PGresult *result, int row, struct arena *arena)
+{
+    *leaf = (struct leaf){.oid = result_oid(result, row, 1),
+                          .name = result_dup(result, row, 2, arena),
+                          .file = result_oid(result, row, 3),
+                          .published = true};
 }
 
 static void column_fill(struct column *column, const PGresult *result, int row,
@@ -182,56 +193,70 @@ static int rows_of(const PGresult *result, uint32_t oid, int *first)
     return count;
 }
 
-static void catalog_fill(struct catalog *catalog, const PGresult *relations,
-                         const PGresult *columns, const PGresult *uniques, struct arena *arena)
+/* The answers, each ordered by relation. */
+struct catalog_rows {
+    PGresult *relations, *leaves, *columns, *uniques;
+};
+
+static void members_fill(struct relation *relation, const struct catalog_rows *rows,
+                         struct arena *arena)
 {
-    catalog->relations_count = (unsigned)PQntuples(relations);
+    int first;
+    relation->leaves_count = (unsigned)rows_of(rows->leaves, relation->oid, &first);
+    relation->leaves = arena_zalloc(arena, relation->leaves_count * sizeof *relation->leaves);
+    for (unsigned l = 0; l < relation->leaves_count; l++)
+        leaf_fill(&relation->leaves[l], rows->leaves, first + (int)l, arena);
+    relation->columns_count = (unsigned)rows_of(rows->columns, relation->oid, &first);
+    relation->columns = arena_zalloc(arena, relation->columns_count * sizeof *relation->columns);
+    for (unsigned c = 0; c < relation->columns_count; c++)
+        column_fill(&relation->columns[c], rows->columns, first + (int)c, arena);
+    relation->uniques_count = (unsigned)rows_of(rows->uniques, relation->oid, &first);
+    relation->uniques = arena_zalloc(arena, relation->uniques_count * sizeof *relation->uniques);
+    for (unsigned u = 0; u < relation->uniques_count; u++)
+        unique_fill(&relation->uniques[u], rows->uniques, first + (int)u, arena);
+}
+
+static void catalog_fill(struct catalog *catalog, const struct catalog_rows *rows,
+                         struct arena *arena)
+{
+    catalog->relations_count = (unsigned)PQntuples(rows->relations);
     catalog->relations =
         arena_zalloc(arena, catalog->relations_count * sizeof *catalog->relations);
     for (unsigned i = 0; i < catalog->relations_count; i++) {
-        struct relation *relation = &catalog->relations[i];
-        int first;
-        relation_fill(relation, relations, (int)i, arena);
-        relation->columns_count = (unsigned)rows_of(columns, relation->oid, &first);
-        relation->columns =
-            arena_zalloc(arena, relation->columns_count * sizeof *relation->columns);
-        for (unsigned c = 0; c < relation->columns_count; c++)
-            column_fill(&relation->columns[c], columns, first + (int)c, arena);
-        relation->uniques_count = (unsigned)rows_of(uniques, relation->oid, &first);
-        relation->uniques =
-            arena_zalloc(arena, relation->uniques_count * sizeof *relation->uniques);
-        for (unsigned u = 0; u < relation->uniques_count; u++)
-            unique_fill(&relation->uniques[u], uniques, first + (int)u, arena);
+        relation_fill(&catalog->relations[i], rows->relations, (int)i, arena);
+        members_fill(&catalog->relations[i], rows, arena);
     }
+}
+
+/* NULL on error. `sql` follows the CTE of leaves. */
+static PGresult *query_leaves(PGconn *conn, const char *sql, struct error *err)
+{
+    struct buffer text;
+    buffer_init(&text, 8192);
+    buffer_puts(&text, leaf_cte_sql);
+    buffer_puts(&text, sql);
+    PGresult *result = conn_query(conn, buffer_text(&text), 0, NULL, err);
+    buffer_release(&text);
+    return result;
 }
 
 bool catalog_read(PGconn *conn, struct arena *arena, struct catalog *catalog, struct error *err)
 {
-    PGresult *relations = NULL, *columns = NULL, *uniques = NULL;
-    struct buffer sql;
-    bool ok = false;
-
-    buffer_init(&sql, 8192);
-    buffer_puts(&sql, leaf_cte_sql);
-    buffer_puts(&sql, relations_sql);
-    if ((relations = conn_query(conn, buffer_text(&sql), 0, NULL, err)) == NULL)
-        goto out;
-    if ((columns = conn_query(conn, columns_sql, 0, NULL, err)) == NULL)
-        goto out;
-    if ((uniques = conn_query(conn, uniques_sql, 0, NULL, err)) == NULL)
-        goto out;
-    *catalog = (struct catalog){.version = PQserverVersion(conn),
-                                .database = arena_strdup(arena, PQdb(conn))};
-    catalog_fill(catalog, relations, columns, uniques, arena);
-    ok = true;
-out:
-    if (!ok)
-        error_context(err, "reading the catalog of database \"%s\"", PQdb(conn));
-    PQclear(relations);
-    PQclear(columns);
-    PQclear(uniques);
-    buffer_release(&sql);
-    return ok;
+    struct catalog_rows rows = {0};
+    bool ok = (rows.relations = query_leaves(conn, relations_sql, err)) != NULL &&
+              (rows.leaves = query_leaves(conn, leaves_sql, err)) != NULL &&
+              (rows.columns = conn_query(conn, columns_sql, 0, NULL, err)) != NULL &&
+              (rows.uniques = conn_query(conn, uniques_sql, 0, NULL, err)) != NULL;
+    if (ok) {
+        *catalog = (struct catalog){.version = PQserverVersion(conn),
+                                    .database = arena_strdup(arena, PQdb(conn))};
+        catalog_fill(catalog, &rows, arena);
+    }
+    PQclear(rows.relations);
+    PQclear(rows.leaves);
+    PQclear(rows.columns);
+    PQclear(rows.uniques);
+    return ok || error_context(err, "reading the catalog of database \"%s\"", PQdb(conn));
 }
 
 const struct relation *catalog_find(const struct catalog *catalog, const char *schema,
@@ -241,6 +266,15 @@ const struct relation *catalog_find(const struct catalog *catalog, const char *s
         const struct relation *relation = &catalog->relations[i];
         if (strcmp(relation->schema, schema) == 0 && strcmp(relation->name, name) == 0)
             return relation;
+    }
+    return NULL;
+}
+
+const struct leaf *relation_leaf(const struct relation *relation, uint32_t oid)
+{
+    for (unsigned l = 0; l < relation->leaves_count; l++) {
+        if (relation->leaves[l].oid == oid)
+            return &relation->leaves[l];
     }
     return NULL;
 }

@@ -49,6 +49,16 @@ struct unique_index {
     bool replica_identity; /* indisreplident */
 };
 
+/* An ordinary table that holds rows: a leaf partition, or a table that is not partitioned. */
+struct leaf {
+    uint32_t oid;
+    const char *name; /* schema and name, quoted where they must be */
+    uint32_t file;    /* where its rows are: pg_relation_filenode() */
+    /* Of a source (run/leaves.h): it came after the copy began, and has ranges of its own … */
+    bool late;
+    bool published; /* … which may be copied once all its changes are in the stream */
+};
+
 struct relation {
     uint32_t oid;
     const char *schema;
@@ -64,7 +74,7 @@ struct relation {
     struct unique_index *uniques;
     /* Leaves: for a partitioned table all leaf partitions, for an ordinary one itself. */
     unsigned leaves_count;
-    uint32_t *leaves; /* OIDs */
+    struct leaf *leaves;
     int64_t rows_estimate;  /* reltuples over the leaves, -1 when never analyzed */
     int64_t bytes;          /* pg_table_size over the leaves: heap and TOAST */
     double key_correlation; /* |correlation| of the first primary key column, 1 when unknown */
@@ -83,6 +93,8 @@ bool catalog_read(PGconn *conn, struct arena *arena, struct catalog *catalog, st
 
 const struct relation *catalog_find(const struct catalog *catalog, const char *schema,
                                     const char *name);
+/* NULL when it is no leaf of this relation. */
+const struct leaf *relation_leaf(const struct relation *relation, uint32_t oid);
 /* Index into relation->columns, -1 if there is none. */
 int relation_column(const struct relation *relation, const char *name);
 int relation_column_by_attnum(const struct relation *relation, int attnum);

@@ -1,6 +1,7 @@
 #include "run/cleanup.h"
 
 #include "pg/conn.h"
+#include "run/created.h"
 #include "run/slot.h"
 #include "state/epoch.h"
 #include "state/schema.h"
@@ -11,6 +12,7 @@ struct cleaning {
     const struct config *config;
     struct migration migration; /* connections only; nothing is bound */
     bool give_up;
+    bool keep_target;
     bool slot_ours; /* or of somebody who has chosen the same name */
     struct error *err;
 };
@@ -47,28 +49,54 @@ static bool check_phase(struct cleaning *cleaning)
     return over;
 }
 
+/* A partition that appeared late is copied after "ready". */
+static bool check_copied(struct cleaning *cleaning, unsigned shard)
+{
+    PGresult *result = conn_query_row(cleaning->migration.shards[shard],
+                                      "SELECT pg_catalog.count(*) FROM portage.range WHERE NOT done",
+                                      0, NULL, cleaning->err);
+    if (result == NULL)
+        return false;
+    int64_t open = result_int(result, 0, 0);
+    PQclear(result);
+    if (open == 0 || cleaning->give_up)
+        return true;
+    error_set(cleaning->err, ERROR_CONFIG, "%lld ranges are not copied to shard %u yet",
+              (long long)open, shard);
+    return error_hint(cleaning->err, "\"pgportage run\" copies them, \"pgportage abort\" gives up.");
+}
+
+/* $1: also those of tables that abort drops. */
+static const char deferred_sql[] =
+    "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
+    "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
+    "    table_schema, table_name, name, definition) END"
+    "  FROM portage.deferred WHERE state <> 'done'"
+    "   AND ($1::bool OR NOT EXISTS (SELECT FROM portage.created c WHERE c.object"
+    "     = pg_catalog.to_regclass(pg_catalog.format('%I.%I', table_schema, table_name))))"
+    " ORDER BY ordinal";
+
 /* Definitions that only portage.deferred knows: `finish` keeps them, `abort` hands them over. */
 static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
 {
     bool exists, ok = true;
+    const char *kept = cleaning->keep_target ? "true" : "false"; /* or else goes with its table */
     PGconn *conn = cleaning->migration.shards[shard];
     if (!schema_exists(conn, &exists, cleaning->err))
         return false;
     if (!exists)
         return true;
-    PGresult *result = conn_query(conn,
-                                  "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
-                                  "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
-                                  "    table_schema, table_name, name, definition) END"
-                                  "  FROM portage.deferred WHERE state <> 'done' ORDER BY ordinal",
-                                  0, NULL, cleaning->err);
+    if (!check_copied(cleaning, shard))
+        return false;
+    PGresult *result = conn_query(conn, deferred_sql, 1, &kept, cleaning->err);
     if (result == NULL)
         return false;
     int count = PQntuples(result);
     if (count > 0 && !cleaning->give_up) {
         error_set(cleaning->err, ERROR_CONFIG,
                   "%d indexes, keys and triggers of shard %u are not built yet", count, shard);
-        error_hint(cleaning->err, "They wait for the cutover; \"pgportage abort\" prints their SQL.");
+        error_hint(cleaning->err, "They wait for the cutover; \"pgportage abort --keep-target\" prints"
+                                   " their SQL and leaves the rows.");
         ok = false;
     }
     if (count > 0 && cleaning->give_up)
@@ -88,14 +116,41 @@ static bool keep_all_deferred(struct cleaning *cleaning)
     return true;
 }
 
-static bool tell(const struct cleaning *cleaning)
+static bool tell_target(struct cleaning *cleaning, unsigned shard)
+{
+    bool exists;
+    PGconn *conn = cleaning->migration.shards[shard];
+    if (cleaning->keep_target)
+        return true;
+    return schema_exists(conn, &exists, cleaning->err) &&
+           (!exists || created_tell(conn, shard, cleaning->err));
+}
+
+static bool tell(struct cleaning *cleaning)
 {
     const struct config *config = cleaning->config;
     printf("source: replication slot \"%s\", publication \"%s\", schema portage\n", config->slot,
            config->publication);
-    for (unsigned s = 0; s < config->shards_count; s++)
+    for (unsigned s = 0; s < config->shards_count; s++) {
         printf("shard %u: schema portage\n", s);
+        if (!tell_target(cleaning, s))
+            return error_context(cleaning->err, "shard %u", s);
+    }
     return true;
+}
+
+/* What we have made there goes together with the record of it. */
+static bool remove_shard(struct cleaning *cleaning, unsigned shard)
+{
+    bool exists;
+    PGconn *conn = cleaning->migration.shards[shard];
+    if (!schema_exists(conn, &exists, cleaning->err))
+        return false;
+    if (!exists)
+        return true;
+    return conn_exec(conn, "BEGIN", cleaning->err) &&
+           (cleaning->keep_target || created_drop(conn, cleaning->err)) &&
+           schema_remove(conn, cleaning->err) && conn_exec(conn, "COMMIT", cleaning->err);
 }
 
 static bool remove_all(struct cleaning *cleaning)
@@ -108,7 +163,7 @@ static bool remove_all(struct cleaning *cleaning)
         return error_context(cleaning->err, "cleaning the source");
     /* control last: what remains to be done is still known until then */
     for (unsigned s = migration->shards_count; s-- > 0;) {
-        if (!schema_remove(migration->shards[s], cleaning->err))
+        if (!remove_shard(cleaning, s))
             return error_context(cleaning->err, "cleaning shard %u", s);
     }
     return true;
@@ -144,15 +199,21 @@ static bool prove(struct cleaning *cleaning)
     return true;
 }
 
-bool cleanup(const struct config *config, bool give_up, bool dry_run, struct error *err)
+bool cleanup(const struct config *config, enum cleanup_kind kind, bool dry_run, struct error *err)
 {
-    struct cleaning cleaning = {.config = config, .give_up = give_up, .err = err};
+    struct cleaning cleaning = {.config = config,
+                                .give_up = kind != CLEANUP_FINISH,
+                                .keep_target = kind != CLEANUP_ABORT,
+                                .err = err};
     if (!migration_open(&cleaning.migration, config, "cleanup", err))
         return false;
     bool ok = take_lock(&cleaning) && check_phase(&cleaning) && keep_all_deferred(&cleaning) &&
               (dry_run ? tell(&cleaning) : remove_all(&cleaning) && prove(&cleaning));
     migration_close(&cleaning.migration);
-    if (ok && give_up && !dry_run)
-        printf("The tables of the target and their rows were left as they are.\n");
+    if (ok && !dry_run)
+        printf(cleaning.keep_target
+                   ? "The tables of the target and their rows were left as they are.\n"
+                   : "What target.schema had made on the target is gone; tables that were there"
+                     " before are as they were left.\n");
     return ok;
 }

@@ -113,6 +113,40 @@ bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err)
     return true;
 }
 
+/* $1 schema, $2 table. */
+static const char take_unique_sql[] =
+    "WITH again AS ("
+    "  UPDATE portage.deferred d SET state = 'waiting', started_at = NULL, finished_at = NULL"
+    "   WHERE d.state <> 'waiting'"
+    "     AND (((d.table_schema, d.table_name) = ($1, $2)"
+    "           AND (d.kind IN ('unique', 'exclusion')"
+    "                OR (d.kind = 'index' AND d.definition LIKE 'CREATE UNIQUE %')))"
+    "          OR (d.kind = 'foreign key' AND EXISTS ("
+    "               SELECT FROM pg_catalog.pg_constraint c"
+    "                 JOIN pg_catalog.pg_index i ON i.indexrelid = c.conindid AND NOT i.indisprimary"
+    "                WHERE c.contype = 'f' AND c.conname = d.name"
+    "                  AND c.conrelid = pg_catalog.format('%I.%I', d.table_schema,"
+    "                                                     d.table_name)::regclass"
+    "                  AND c.confrelid = pg_catalog.format('%I.%I', $1, $2)::regclass)))"
+    "  RETURNING *)"
+    " SELECT CASE kind WHEN 'index' THEN pg_catalog.format('DROP INDEX IF EXISTS %I.%I',"
+    "                                                      table_schema, name)"
+    "         ELSE pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', table_schema,"
+    "                                table_name, name) END"
+    "  FROM again ORDER BY kind <> 'foreign key', ordinal";
+
+bool deferred_take_unique(PGconn *shard, const char *schema, const char *table, struct error *err)
+{
+    const char *const values[] = {schema, table};
+    PGresult *drops = conn_query(shard, take_unique_sql, 2, values, err);
+    bool ok = drops != NULL && run_all(shard, drops, err);
+    if (ok && PQntuples(drops) > 0)
+        log_info("%s.%s: %d unique constraints are built again after the copy", schema, table,
+                 PQntuples(drops));
+    PQclear(drops);
+    return ok;
+}
+
 bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err)
 {
     PGresult *result = conn_query_row(

@@ -24,6 +24,12 @@ bool deferred_take(PGconn *shard, struct error *err) MUST_CHECK;
  * `name`, `definition`. */
 bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err) MUST_CHECK;
 
+/* In a transaction: takes what was built of one table's unique indexes and constraints away again, and
+ * foreign keys that need them. While rows are copied, values that are unique travel between rows which
+ * copy and stream bring at different times. */
+bool deferred_take_unique(PGconn *shard, const char *schema, const char *table,
+                          struct error *err) MUST_CHECK;
+
 /* How many wait or are being built. */
 bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err) MUST_CHECK;
 

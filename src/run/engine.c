@@ -264,6 +264,8 @@ static bool supervise_copy(struct engine *engine, struct error *err)
         return false;
     if (!all_mappings(engine, holds_steady))
         return true;
+    if (!watch_look(&engine->watch, true, err)) /* before indexes, what has appeared meanwhile */
+        return false;
     end_copier(engine);
     engine->stage = STAGE_INDEXING;
     return phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
@@ -304,14 +306,23 @@ static bool check_lock(struct engine *engine, struct error *err)
            error_context(err, "keeping the instance lock");
 }
 
+/* A TRUNCATE may set a table back to its beginning at the very moment when its copy was over. */
+static bool check_steady(struct engine *engine, struct error *err)
+{
+    return engine->stage == STAGE_COPYING || all_mappings(engine, holds_steady) ||
+           error_set(err, ERROR_RETRY, "a table was emptied and is to be copied again");
+}
+
 static bool supervise(struct engine *engine, struct error *err)
 {
     while (!stop_wait(&engine->stop, TICK_US)) {
         if (stop_requested(engine->outer))
             return stop_error(err);
-        if (!check_lock(engine, err) || !watch_source(&engine->watch, err) ||
+        bool quiet = engine->stage == STAGE_READY;
+        if (!check_lock(engine, err) || !watch_source(&engine->watch, quiet, err) ||
             !report_tell(&engine->report, stage_names[engine->stage],
-                         engine->stage == STAGE_COPYING, err))
+                         engine->stage == STAGE_COPYING, err) ||
+            !check_steady(engine, err))
             return false;
         if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
             return false;

@@ -25,6 +25,8 @@ bool migration_open(struct migration *migration, const struct config *config, co
     findings_init(&migration->findings, &migration->arena);
     migration->shards =
         arena_zalloc(&migration->arena, config->shards_count * sizeof *migration->shards);
+    migration->there_before =
+        arena_zalloc(&migration->arena, config->shards_count * sizeof *migration->there_before);
     if (open_all(migration, purpose, err))
         return true;
     migration_close(migration);

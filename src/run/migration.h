@@ -17,6 +17,7 @@ struct migration {
     struct catalog *target_catalogs;
     struct mapping_set set;
     struct findings findings;
+    char **there_before; /* on each shard, while target.schema is being applied (created.h) */
 };
 
 /* Connects. On error all that was opened is closed. */

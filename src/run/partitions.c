@@ -2,20 +2,29 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "util/log.h"
 
 enum { PARTITIONS_MAX = 2000, STEPS_AHEAD = 12 };
 
-/* The least and the largest finite value of the partition key at the source. */
-static const char *extent_sql(const struct mapping *mapping, struct arena *arena)
+/* The least and the largest finite value of the partition key in a table of the source. */
+static const char *extent_sql(const struct mapping *mapping, const struct leaf *leaf,
+                              struct arena *arena)
 {
     const struct mapping_item *item = &mapping->items[mapping->partition_item];
     const struct relation *source = mapping->source;
     struct buffer sql;
     buffer_init(&sql, 1 << 20);
     buffer_printf(&sql, "SELECT min(v)::timestamp::text, max(v)::timestamp::text FROM"
-                        " (SELECT (%s)::%s AS v FROM %s",
-                  item->select->expr, item->target->base_type, source->kind == 'p' ? "" : "ONLY ");
-    quote_name(&sql, source->schema, source->name);
+                        " (SELECT (%s)::%s AS v FROM ",
+                  item->select->expr, item->target->base_type);
+    if (leaf != NULL)
+        buffer_printf(&sql, "ONLY %s AS ", leaf->name);
+    else
+        buffer_puts(&sql, source->kind == 'p' ? "" : "ONLY ");
+    if (leaf != NULL)
+        quote_ident(&sql, source->name);
+    else
+        quote_name(&sql, source->schema, source->name);
     buffer_puts(&sql, ") AS portage_values WHERE pg_catalog.isfinite(v)");
     const char *text = arena_strdup(arena, buffer_text(&sql));
     buffer_release(&sql);
@@ -23,8 +32,9 @@ static const char *extent_sql(const struct mapping *mapping, struct arena *arena
 }
 
 /*
- * $1 least, $2 largest, $3 step, $4 steps ahead: bounds and the suffix of the name, for each
- * partition. Steps begin at a whole year, month, week, day or hour.
+ * $1 least, $2 largest, $3 step, $4 steps ahead, $5 the table: bounds and the suffix of the name,
+ * for each partition. Steps begin at a whole year, month, week, day or hour, and go both ways from a
+ * partition that is there.
  */
 static const char bounds_sql[] =
     "WITH step AS (SELECT $3::interval AS every),"
@@ -32,14 +42,23 @@ static const char bounds_sql[] =
     "                       WHEN every >= interval '1 month' THEN 'month'"
     "                       WHEN every = interval '7 days' THEN 'week'"
     "                       WHEN every >= interval '1 day' THEN 'day' ELSE 'hour' END AS grain FROM step),"
-    " begin AS (SELECT pg_catalog.date_trunc(grain, COALESCE($1::timestamp, pg_catalog.now()"
-    "             AT TIME ZONE 'UTC')) AS first,"
+    " present AS (SELECT pg_catalog.min(pg_catalog.substring(pg_catalog.pg_get_expr("
+    "               c.relpartbound, c.oid), 'FROM \\(''([^'']*)''\\)')::timestamp) AS first"
+    "              FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid"
+    "             WHERE i.inhparent = $5::regclass),"
+    " wanted AS (SELECT COALESCE($1::timestamp, pg_catalog.now() AT TIME ZONE 'UTC') AS least,"
     "           GREATEST($2::timestamp, pg_catalog.now() AT TIME ZONE 'UTC') + $4::int * every"
-    "             AS last FROM grain, step)"
+    "             AS last FROM step),"
+    " begin AS (SELECT COALESCE(first, pg_catalog.date_trunc(grain, least)) AS first"
+    "             FROM present, wanted, grain),"
+    " steps AS (SELECT s FROM begin, step, wanted,"
+    "             pg_catalog.generate_series(first, last, every) AS s"
+    "           UNION SELECT s FROM begin, step, wanted,"
+    "             pg_catalog.generate_series(first - every, least - every, - every) AS s)"
     " SELECT s::text, (s + every)::text,"
     "        pg_catalog.to_char(s, CASE grain WHEN 'year' THEN 'YYYY' WHEN 'month' THEN 'YYYY_MM'"
     "                                WHEN 'hour' THEN 'YYYY_MM_DD_HH24MI' ELSE 'YYYY_MM_DD' END)"
-    "   FROM begin, step, grain, pg_catalog.generate_series(first, last, every) AS s"
+    "   FROM steps, step, grain, wanted WHERE s + every > least"
     "  ORDER BY s LIMIT 2001";
 
 static bool create_one(PGconn *shard, const struct mapping *mapping, const char *suffix,
@@ -68,6 +87,23 @@ static bool create_one(PGconn *shard, const struct mapping *mapping, const char 
     return ok;
 }
 
+/* The default partition has rows that belong there, or another partition overlaps: then rows go where
+ * they went so far. */
+static bool create_if_possible(PGconn *shard, const struct mapping *mapping, const char *suffix,
+                               const char *from, const char *to, struct error *err)
+{
+    if (!conn_exec(shard, "SAVEPOINT portage_partition", err))
+        return false;
+    bool ok = create_one(shard, mapping, suffix, from, to, err);
+    if (!ok && strcmp(err->sqlstate, "23514") != 0 && strcmp(err->sqlstate, "42P17") != 0)
+        return false;
+    if (ok)
+        return conn_exec(shard, "RELEASE portage_partition", err);
+    log_warning("%s: no partition from %s to %s: %s", mapping->name, from, to, err->message);
+    error_clear(err);
+    return conn_exec(shard, "ROLLBACK TO portage_partition", err);
+}
+
 static bool create_all(PGconn *shard, const struct mapping *mapping, const PGresult *bounds,
                        struct error *err)
 {
@@ -79,28 +115,29 @@ static bool create_all(PGconn *shard, const struct mapping *mapping, const PGres
                           mapping->config->partition_every.text);
     }
     for (int row = 0; row < count; row++) {
-        if (!create_one(shard, mapping, result_text(bounds, row, 2), result_text(bounds, row, 0),
-                        result_text(bounds, row, 1), err))
+        if (!create_if_possible(shard, mapping, result_text(bounds, row, 2),
+                                result_text(bounds, row, 0), result_text(bounds, row, 1), err))
             return false;
     }
     return create_one(shard, mapping, "default", NULL, NULL, err);
 }
 
 bool partitions_create(PGconn *source, PGconn *shard, const struct mapping *mapping,
-                       struct error *err)
+                       const struct leaf *leaf, struct error *err)
 {
     struct arena arena;
     char ahead[12];
     arena_init(&arena, 4096);
     snprintf(ahead, sizeof ahead, "%d", STEPS_AHEAD);
-    PGresult *extent = conn_query_row(source, extent_sql(mapping, &arena), 0, NULL, err);
+    const char *target = quote_name_dup(&arena, mapping->target->schema, mapping->target->name);
+    PGresult *extent = conn_query_row(source, extent_sql(mapping, leaf, &arena), 0, NULL, err);
     PGresult *bounds = NULL;
     if (extent != NULL) {
         const char *const values[] = {
             PQgetisnull(extent, 0, 0) ? NULL : result_text(extent, 0, 0),
             PQgetisnull(extent, 0, 1) ? NULL : result_text(extent, 0, 1),
-            mapping->config->partition_every.text, ahead};
-        bounds = conn_query(shard, bounds_sql, 4, values, err);
+            mapping->config->partition_every.text, ahead, target};
+        bounds = conn_query(shard, bounds_sql, 5, values, err);
     }
     bool ok = bounds != NULL && create_all(shard, mapping, bounds, err);
     PQclear(bounds);

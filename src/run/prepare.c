@@ -3,6 +3,7 @@
 #include "copy/ranges.h"
 #include "mapping/statements.h"
 #include "pg/conn.h"
+#include "run/leaves.h"
 #include "run/slot.h"
 #include "run/target.h"
 #include "state/epoch.h"
@@ -55,6 +56,26 @@ static bool keep_setting(PGconn *control, const char *name, const char *value, c
     return same;
 }
 
+/* Which mapping is the first that is not as it was: `ends` are the ends of their parts of `text`. */
+static bool name_difference(const struct migration *migration, PGconn *control, const char *text,
+                            const size_t *ends, struct error *err)
+{
+    char *before;
+    size_t same = 0;
+    unsigned m = 0;
+    struct error ignored = ERROR_INIT;
+    if (!setting_get(control, "mappings", &before, &ignored))
+        return false;
+    while (before != NULL && text[same] != '\0' && text[same] == before[same])
+        same++;
+    while (m < migration->set.count && ends[m] <= same)
+        m++;
+    free(before);
+    return m < migration->set.count &&
+           error_detail(err, "The first difference is in %s: in portage.yaml, or in a column of its"
+                             " tables.", migration->set.mappings[m].name);
+}
+
 /* What the mappings say, in a form that does not depend on which indexes exist at the moment. */
 static bool keep_mappings(const struct migration *migration, PGconn *control, struct error *err)
 {
@@ -63,13 +84,17 @@ static bool keep_mappings(const struct migration *migration, PGconn *control, st
     struct statement statement;
     arena_init(&arena, 64 * 1024);
     buffer_init(&text, 16 << 20);
+    size_t *ends = arena_alloc(&arena, migration->set.count * sizeof *ends);
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct mapping *mapping = &migration->set.mappings[m];
         statement_insert(mapping, 1, &arena, &statement);
         buffer_printf(&text, "%s: %s; shard %d\n", mapping->name, statement.sql,
                       mapping->everywhere ? -2 : mapping->shard_item);
+        ends[m] = text.length;
     }
     bool ok = keep_setting(control, "mappings", buffer_text(&text), "the mapping", err);
+    if (!ok && err->class == ERROR_CONFIG)
+        name_difference(migration, control, buffer_text(&text), ends, err);
     buffer_release(&text);
     arena_release(&arena);
     return ok;
@@ -153,11 +178,14 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
         return false;
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
-    return migration_restore_serial(migration, err) && keep_settings(migration, err) &&
+    return migration_restore_serial(migration, err) && leaves_exist(migration, err) &&
+           keep_settings(migration, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
+           leaves_restore(migration, *epoch, err) &&
            create_lanes(migration, *epoch, start, err) &&
            ranges_create(migration->source, migration->shards, migration->shards_count,
                          &migration->set, *epoch, err) &&
+           leaves_make_room(migration, err) &&
            least_progress(migration, &progress, err) && slot_check(migration, progress, err) &&
            phase_set(control, *epoch, "copying", err);
 }

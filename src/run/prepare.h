@@ -5,7 +5,7 @@
  *
  *   schema portage on every shard; target DDL, partitions, indexes put aside (target.h);
  *   the epoch raised, before any state is read; mappings bound, the same as before;
- *   marker, publication, slot (slot.h); lanes and ranges.
+ *   marker, publication, slot (slot.h); partitions that came since (leaves.h); lanes and ranges.
  *
  * The caller holds the instance lock.
  */

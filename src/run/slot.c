@@ -5,6 +5,7 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "run/leaves.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "util/clock.h"
@@ -32,7 +33,7 @@ static bool missing_tables(struct migration *migration, struct buffer *list, str
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct relation *source = migration->set.mappings[m].source;
         for (unsigned l = 0; !seen_before(&migration->set, m) && l < source->leaves_count; l++)
-            buffer_printf(&oids, "%s%u", oids.length > 0 ? "," : "", source->leaves[l]);
+            buffer_printf(&oids, "%s%u", oids.length > 0 ? "," : "", source->leaves[l].oid);
     }
     char *array = check_malloc(oids.length + 3);
     snprintf(array, oids.length + 3, "{%s}", buffer_text(&oids));
@@ -267,7 +268,7 @@ static bool make_slot(struct migration *migration, int64_t epoch, struct stop *s
         return false; /* made by us, but its start was not recorded */
     return setting_put(control, "slot_intent", config->slot, err) &&
            journal_write(control, epoch, "create slot", NULL, err) &&
-           create_slot(config, stop, start, err) &&
+           create_slot(config, stop, start, err) && leaves_record(migration, err) &&
            setting_put(control, "slot_start", lsn_text(*start, text), err);
 }
 
@@ -276,11 +277,11 @@ bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop,
 {
     char *recorded;
     if (!check_identity(migration, err) || !schema_install_source(migration->source, err) ||
-        !prepare_publication(migration, err) ||
         !setting_get(migration->shards[0], "slot_start", &recorded, err))
         return false;
-    if (recorded == NULL)
-        return make_slot(migration, epoch, stop, start, err);
+    if (recorded == NULL) /* later, a table that is not published has changes that nobody brings */
+        return prepare_publication(migration, err) &&
+               make_slot(migration, epoch, stop, start, err);
     bool ok = lsn_parse(recorded, start) ||
               error_set(err, ERROR_FATAL, "recorded slot start \"%s\" is no position", recorded);
     free(recorded);

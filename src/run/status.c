@@ -62,7 +62,6 @@ static bool read_control(struct reading *reading)
     json_object_set_new(status, "phase", cell_text(result, 0, 0));
     json_object_set_new(status, "epoch", cell_int(result, 0, 1));
     json_object_set_new(status, "running", json_boolean(result_bool(result, 0, 2)));
-    json_object_set_new(status, "next", json_string(next_step(result_text(result, 0, 0))));
     json_object_set_new(status, "dead_letters", json_integer(0));
     PQclear(result);
     return true;
@@ -207,6 +206,22 @@ static bool read_verify(struct reading *reading)
     return true;
 }
 
+/* The phase never goes back; what has come since is copied beside it (leaves.h). */
+static void set_next(struct reading *reading)
+{
+    size_t index;
+    json_t *table;
+    const char *phase = json_string_value(json_object_get(reading->status, "phase"));
+    bool open = false;
+    json_array_foreach (json_object_get(reading->status, "tables"), index, table)
+        open |= json_integer_value(json_object_get(table, "ranges_done")) <
+                json_integer_value(json_object_get(table, "ranges"));
+    const char *next = next_step(phase);
+    if (open && strcmp(phase, "ready") == 0)
+        next = "a new partition, or a table that was emptied, is copied; then it is ready again";
+    json_object_set_new(reading->status, "next", json_string(next));
+}
+
 static bool read_all(struct reading *reading)
 {
     bool exists;
@@ -215,7 +230,7 @@ static bool read_all(struct reading *reading)
     if (!exists) {
         json_object_set_new(reading->status, "phase", json_string("new"));
         json_object_set_new(reading->status, "running", json_false());
-        json_object_set_new(reading->status, "next", json_string(next_step("new")));
+        set_next(reading);
         return true;
     }
     if (!read_control(reading) || !read_verify(reading) || !read_source(reading))
@@ -228,6 +243,7 @@ static bool read_all(struct reading *reading)
             return error_context(reading->err, "reading shard %u", s);
     }
     set_lag(reading);
+    set_next(reading);
     return true;
 }
 

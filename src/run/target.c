@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "pg/conn.h"
+#include "run/created.h"
 #include "run/deferred.h"
 #include "run/partitions.h"
 #include "run/preflight.h"
@@ -89,8 +90,14 @@ static bool try_shard(struct migration *migration, unsigned shard, const char *s
         return false;
     if (applied)
         return true;
-    return conn_exec(conn, "BEGIN", err) &&
-           (sql == NULL || apply_schema(conn, migration->config->schema_file, sql, err));
+    if (!conn_exec(conn, "BEGIN", err))
+        return false;
+    char *before = created_before(conn, err);
+    if (before == NULL)
+        return false;
+    migration->there_before[shard] = arena_strdup(&migration->arena, before);
+    free(before);
+    return sql == NULL || apply_schema(conn, migration->config->schema_file, sql, err);
 }
 
 static bool is_open(PGconn *conn)
@@ -139,10 +146,11 @@ static bool commit_shard(struct migration *migration, unsigned shard, struct err
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct mapping *mapping = &migration->set.mappings[m];
         if (mapping->partition_item >= 0 &&
-            !partitions_create(migration->source, conn, mapping, err))
+            !partitions_create(migration->source, conn, mapping, NULL, err))
             return false;
     }
-    return deferred_take(conn, err) && setting_put(conn, applied_setting, "applied", err) &&
+    return created_record(conn, migration->there_before[shard], err) &&
+           deferred_take(conn, err) && setting_put(conn, applied_setting, "applied", err) &&
            conn_exec(conn, "COMMIT", err);
 }
 

@@ -1,26 +1,37 @@
 #include "run/watch.h"
 
 #include "pg/conn.h"
+#include "run/leaves.h"
 #include "util/clock.h"
+#include "util/log.h"
 
 enum { LOOK_EVERY_US = 3 * 1000 * 1000, ARRAY_MAX = 4 << 20 };
 
-/* $1 roots, $2 leaves as they were bound, $3 publication. */
+/*
+ * $1 mapped tables, $2 their leaves as they were bound, $3 publication: kind of change, the relation's
+ * OID and name. What ends the run comes first.
+ */
 static const char changes_sql[] =
-    "SELECT 'partition', p.relid::pg_catalog.regclass::text, 'appeared'"
-    "  FROM pg_catalog.unnest($1::oid[]) AS r, pg_catalog.pg_partition_tree(r) AS p"
-    " WHERE p.isleaf AND p.relid <> ALL ($2::oid[])"
-    " UNION ALL SELECT 'table', COALESCE(c.oid::pg_catalog.regclass::text, l::text), 'is gone from the publication'"
-    "  FROM pg_catalog.unnest($2::oid[]) AS l LEFT JOIN pg_catalog.pg_class c ON c.oid = l"
-    " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r"
+    "WITH mapped AS (SELECT c.oid, c.relkind FROM pg_catalog.pg_class c"
+    "                 WHERE c.oid = ANY ($1::oid[])),"
+    " tree AS (SELECT m.oid FROM mapped m"
+    "   UNION SELECT c.oid FROM mapped m CROSS JOIN LATERAL pg_catalog.pg_partition_tree(m.oid) p"
+    "           JOIN pg_catalog.pg_class c ON c.oid = p.relid"
+    "          WHERE m.relkind = 'p' AND p.isleaf AND c.relkind = 'r'),"
+    " bound AS (SELECT l AS oid, c.relreplident FROM pg_catalog.unnest($2::oid[]) AS l"
+    "             LEFT JOIN pg_catalog.pg_class c ON c.oid = l)"
+    " SELECT 'gone', oid, '' FROM bound WHERE oid NOT IN (SELECT oid FROM tree)"
+    " UNION ALL SELECT 'unpublished', oid, ''"
+    "  FROM bound WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r"
     "                     JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
-    "                    WHERE p.pubname = $3 AND r.prrelid = l)"
-    " UNION ALL SELECT 'table', c.oid::pg_catalog.regclass::text, 'has lost its replica identity'"
-    "  FROM pg_catalog.pg_class c WHERE c.oid = ANY ($2::oid[]) AND c.relreplident <> 'f'"
-    "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indimmediate"
-    "                     AND CASE c.relreplident WHEN 'd' THEN i.indisprimary"
+    "                    WHERE p.pubname = $3 AND r.prrelid = bound.oid)"
+    " UNION ALL SELECT 'identity', oid, '' FROM bound WHERE relreplident <> 'f'"
+    "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = oid AND i.indimmediate"
+    "                     AND CASE relreplident WHEN 'd' THEN i.indisprimary"
     "                              WHEN 'i' THEN i.indisreplident ELSE false END)"
-    " LIMIT 1";
+    " UNION ALL SELECT 'new', c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)"
+    "  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind = 'r'"
+    "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid <> ALL ($2::oid[])";
 
 static void put_oid(struct buffer *array, uint32_t oid)
 {
@@ -36,45 +47,116 @@ void watch_init(struct watch *watch, struct migration *migration)
     buffer_putc(&roots, '{');
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct relation *source = migration->set.mappings[m].source;
-        if (source->kind == 'p')
-            put_oid(&roots, source->oid);
+        put_oid(&roots, source->oid);
         for (unsigned l = 0; l < source->leaves_count; l++)
-            put_oid(&leaves, source->leaves[l]);
+            put_oid(&leaves, source->leaves[l].oid);
     }
     buffer_putc(&leaves, '}');
     buffer_putc(&roots, '}');
     *watch = (struct watch){.migration = migration,
                             .leaves = buffer_detach(&leaves),
-                            .roots = buffer_detach(&roots),
-                            .looked_us = clock_monotonic_us()};
+                            .roots = buffer_detach(&roots)};
+    ddl_init(&watch->ddl, migration);
 }
 
 void watch_release(struct watch *watch)
 {
     free(watch->leaves);
     free(watch->roots);
+    ddl_release(&watch->ddl);
 }
 
-static bool changed(const PGresult *result, struct error *err)
+static const struct leaf *find_leaf(const struct migration *migration, uint32_t oid)
 {
-    error_set(err, ERROR_CONFIG, "%s %s of the source %s while it is carried",
-              result_text(result, 0, 0), result_text(result, 0, 1), result_text(result, 0, 2));
+    const struct leaf *leaf = NULL;
+    for (unsigned m = 0; leaf == NULL && m < migration->set.count; m++)
+        leaf = relation_leaf(migration->set.mappings[m].source, oid);
+    CHECK(leaf != NULL); /* only bound ones are asked for */
+    return leaf;
+}
+
+static bool unpublished(const struct leaf *leaf, struct error *err)
+{
+    error_set(err, ERROR_CONFIG, "the table %s of the source is gone from the publication",
+              leaf->name);
     return error_hint(err, "What was written there since is not in the stream: run \"pgportage"
                            " abort\" and begin again.");
 }
 
-bool watch_source(struct watch *watch, struct error *err)
+static bool without_identity(const struct leaf *leaf, struct error *err)
 {
-    int64_t now_us = clock_monotonic_us();
-    if (now_us - watch->looked_us < LOOK_EVERY_US)
+    error_set(err, ERROR_CONFIG, "the table %s of the source has lost its replica identity",
+              leaf->name);
+    return error_hint(err, "Its updates and deletes fail at the source: give it back its key; then"
+                           " run \"pgportage abort\" and begin again.");
+}
+
+/* A partition that can be taken up is worth a new incarnation. */
+static bool may_begin(struct watch *watch, const char *name, struct error *err)
+{
+    bool free;
+    if (!leaves_try_lock(watch->migration->source, name, &free, err))
+        return false;
+    return !free || error_set(err, ERROR_RETRY, "partition %s has appeared at the source", name);
+}
+
+static bool take_change(struct watch *watch, const PGresult *result, int row, bool quiet,
+                        struct error *err)
+{
+    const char *kind = result_text(result, row, 0);
+    if (strcmp(kind, "new") == 0)
+        return !quiet || may_begin(watch, result_text(result, row, 2), err);
+    const struct leaf *leaf =
+        find_leaf(watch->migration, (uint32_t)result_int(result, row, 1));
+    if (strcmp(kind, "gone") == 0)
+        return leaves_gone(leaf->name, err);
+    if (!leaf->published)
         return true;
-    watch->looked_us = now_us;
+    return strcmp(kind, "identity") == 0 ? without_identity(leaf, err) : unpublished(leaf, err);
+}
+
+/* Recorded, and then we died before they were published: their ranges wait, whatever else runs. */
+static bool look_for_unpublished(struct watch *watch, struct error *err)
+{
+    const struct mapping_set *set = &watch->migration->set;
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct relation *source = set->mappings[m].source;
+        for (unsigned l = 0; l < source->leaves_count; l++) {
+            if (!source->leaves[l].published && !may_begin(watch, source->leaves[l].name, err))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void tell_waiting(struct watch *watch, int waiting)
+{
+    if (waiting > watch->waiting)
+        log_info("%d new partitions of the source wait to be taken up", waiting);
+    watch->waiting = waiting;
+}
+
+bool watch_look(struct watch *watch, bool quiet, struct error *err)
+{
     const char *const values[] = {watch->roots, watch->leaves,
                                   watch->migration->config->publication};
     PGresult *result = conn_query(watch->migration->source, changes_sql, 3, values, err);
-    if (result == NULL)
-        return error_context(err, "watching the source");
-    bool same = PQntuples(result) == 0 || changed(result, err);
+    bool ok = result != NULL;
+    int waiting = 0;
+    watch->looked_us = clock_monotonic_us();
+    for (int row = 0; ok && row < PQntuples(result); row++) {
+        ok = take_change(watch, result, row, quiet, err);
+        waiting += strcmp(result_text(result, row, 0), "new") == 0;
+    }
     PQclear(result);
-    return same;
+    if (ok)
+        tell_waiting(watch, waiting);
+    ok = ok && look_for_unpublished(watch, err) && ddl_look(&watch->ddl, err);
+    return ok || error_context(err, "watching the source");
+}
+
+bool watch_source(struct watch *watch, bool quiet, struct error *err)
+{
+    bool due = clock_monotonic_us() - watch->looked_us >= LOOK_EVERY_US;
+    return !due || watch_look(watch, quiet, err);
 }

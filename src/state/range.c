@@ -90,19 +90,34 @@ static bool run(PGconn *shard, struct buffer *sql, struct error *err)
     return ok;
 }
 
-bool range_create(PGconn *shard, const struct mapping *mapping, int range, const struct key *lower,
-                  const struct key *upper, int64_t epoch, struct error *err)
+bool range_create(PGconn *shard, const struct range_row *row, int64_t epoch, struct error *err)
 {
     struct buffer sql;
     buffer_init(&sql, 4 * KEY_BYTES_MAX);
-    buffer_puts(&sql, "INSERT INTO portage.range (mapping, range, lower, upper, epoch) VALUES (");
-    put_range(&sql, mapping, range);
+    buffer_puts(&sql, "INSERT INTO portage.range (mapping, range, leaf, lower, upper, epoch)"
+                      " VALUES (");
+    put_range(&sql, row->mapping, row->range);
+    buffer_printf(&sql, ", NULLIF(%u::oid, 0), ", row->leaf);
+    put_key(&sql, row->mapping, row->lower);
     buffer_puts(&sql, ", ");
-    put_key(&sql, mapping, lower);
-    buffer_puts(&sql, ", ");
-    put_key(&sql, mapping, upper);
+    put_key(&sql, row->mapping, row->upper);
     buffer_printf(&sql, ", %lld) ON CONFLICT DO NOTHING", (long long)epoch);
     return run(shard, &sql, err);
+}
+
+bool range_create_late(PGconn *control, const struct mapping *mapping, uint32_t leaf,
+                       int64_t epoch, struct error *err)
+{
+    struct buffer sql;
+    buffer_init(&sql, 8192);
+    buffer_puts(&sql, "INSERT INTO portage.range (mapping, range, leaf, epoch) SELECT ");
+    quote_literal(&sql, mapping->name);
+    buffer_printf(&sql,
+                  ", COALESCE(pg_catalog.max(range), -1) + 1, %u, %lld FROM portage.range"
+                  " WHERE mapping = ",
+                  leaf, (long long)epoch);
+    quote_literal(&sql, mapping->name);
+    return run(control, &sql, err);
 }
 
 static const struct mapping *find_mapping(const struct mapping_set *set, const char *name)
@@ -143,6 +158,7 @@ static bool range_row_read(const struct mapping_set *set, const PGresult *result
         .done = result_bool(result, row, 5),
         .rows = result_int(result, row, 6),
         .bytes = result_int(result, row, 7),
+        .leaf = (uint32_t)result_int(result, row, 8),
     };
     return cell_key(mapping, result, row, 2, arena, &out->lower, err) &&
            cell_key(mapping, result, row, 3, arena, &out->upper, err) &&
@@ -155,7 +171,8 @@ bool range_load(PGconn *shard, const struct mapping_set *set, struct arena *aren
     PGresult *result = conn_query(
         shard,
         "SELECT mapping, range, pg_catalog.array_to_json(lower), pg_catalog.array_to_json(upper),"
-        "       pg_catalog.array_to_json(cursor), done, rows, bytes"
+        "       pg_catalog.array_to_json(cursor), done, rows, bytes,"
+        "       leaf"
         "  FROM portage.range ORDER BY mapping, range",
         0, NULL, err);
     if (result == NULL)

@@ -31,6 +31,7 @@ int key_compare(const struct key *a, const struct key *b); /* both not NULL */
 struct range_row {
     const struct mapping *mapping;
     int range;
+    uint32_t leaf; /* a late leaf's; 0: of all other leaves */
     const struct key *lower, *upper, *cursor;
     bool done;
     int64_t rows, bytes;
@@ -44,8 +45,12 @@ struct chunk_row {
     lsn_t lsn;
 };
 
-bool range_create(PGconn *shard, const struct mapping *mapping, int range, const struct key *lower,
-                  const struct key *upper, int64_t epoch, struct error *err) MUST_CHECK;
+/* Of `row`, mapping, range, leaf and both ends. One that exists stays as it is. */
+bool range_create(PGconn *shard, const struct range_row *row, int64_t epoch, struct error *err)
+    MUST_CHECK;
+/* The one range of a late leaf, with the next free number. */
+bool range_create_late(PGconn *control, const struct mapping *mapping, uint32_t leaf,
+                       int64_t epoch, struct error *err) MUST_CHECK;
 bool range_load(PGconn *shard, const struct mapping_set *set, struct arena *arena,
                 struct range_row **rows, unsigned *count, struct error *err) MUST_CHECK;
 bool chunk_load(PGconn *shard, const struct mapping_set *set, struct arena *arena,

@@ -28,12 +28,18 @@ static const char shard_sql[] =
     "CREATE INDEX IF NOT EXISTS ghost_key ON portage.ghost USING hash (key);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"
+    "  leaf oid," /* only this partition of the source; NULL: all in portage.leaf that are not late */
     "  lower text[], upper text[]," /* (lower, upper] of the key; NULL is the open end */
     "  cursor text[],"              /* keys up to it are done; NULL: none yet */
     "  done bool NOT NULL DEFAULT false,"
     "  rows bigint NOT NULL DEFAULT 0, bytes bigint NOT NULL DEFAULT 0,"
     "  epoch bigint NOT NULL,"
     "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
+    "CREATE TABLE IF NOT EXISTS portage.leaf ("
+    "  leaf oid PRIMARY KEY, name text NOT NULL,"
+    "  file oid NOT NULL,"          /* where its rows were at the last look for DDL */
+    "  late bool NOT NULL,"         /* it came after the copy began */
+    "  published bool NOT NULL);"   /* no change of it is missing from the stream */
     "CREATE TABLE IF NOT EXISTS portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
     "  lower text[], upper text[],"
@@ -48,6 +54,8 @@ static const char shard_sql[] =
     "  state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'building', 'done')),"
     "  started_at timestamptz, finished_at timestamptz,"
     "  UNIQUE (table_schema, table_name, kind, name));"
+    "CREATE TABLE IF NOT EXISTS portage.created (" /* what our own DDL has made here */
+    "  class oid, object oid, PRIMARY KEY (class, object));"
     "CREATE TABLE IF NOT EXISTS portage.setting (name text PRIMARY KEY, value text NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.journal ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"

@@ -8,11 +8,13 @@
  *                  portage.range     cursor of each range of each mapping
  *                  portage.chunk     snapshots of chunks that the stream may still need
  *                  portage.deferred  indexes, keys and triggers that wait until after the copy
+ *                  portage.created   what our own DDL has made there
  *                  portage.status    a view: how far each mapping is
  *                  portage.dead_letter (its place is kept for the dead-letter queue)
  * On the first shard, "control", also:
  *                  portage.setting   what must not change between runs, and the phase
  *                  portage.journal   phases and decisions, with their times
+ *                  portage.leaf      the source's tables that hold the rows which are carried
  * On the source:   portage.marker    rows that we write to see them come out of the stream
  *
  * Every row that a lane or a copy writes carries the epoch of the instance that may write it. Raising

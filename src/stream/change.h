@@ -26,7 +26,9 @@ struct change {
     struct change *next;
     const struct mapping *mapping;
     enum change_op op;
+    uint32_t leaf;       /* the source's table that holds the row */
     bool may_miss;       /* touching no row is no conflict: the shard is unknown */
+    bool recopy;         /* CHANGE_TRUNCATE: what is left at the source is copied again */
     uint32_t xid;
     lsn_t lsn;           /* of the transaction's commit record; CHANGE_COMMIT: its end */
     int64_t commit_time; /* microseconds since 2000-01-01 UTC */

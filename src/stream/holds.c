@@ -25,6 +25,7 @@ struct cursor {
 
 struct range {
     int number;
+    uint32_t leaf; /* a late leaf's own range, open on both ends; 0: of all other leaves */
     const struct key *lower, *upper;
     const struct key *hold_upper; /* NULL: to the range's end */
     lsn_t hold_from;              /* h */
@@ -39,7 +40,8 @@ struct skipped {
 struct table {
     pthread_mutex_t lock; /* guards all below */
     unsigned ranges_count;
-    struct range *ranges; /* by lower end */
+    struct range *ranges; /* by lower end; then those of late leaves … */
+    unsigned late_first;  /* … from this one on */
     struct skipped *skipped;
     uint64_t last_skipped;
     unsigned resets;    /* how many there were */
@@ -142,7 +144,9 @@ void holds_load_range(struct holds *holds, unsigned shard, const struct range_ro
         table->ranges =
             check_realloc(table->ranges, (table->ranges_count + 1) * sizeof *table->ranges);
         range = &table->ranges[table->ranges_count++];
-        *range = (struct range){.number = row->range, .lower = row->lower, .upper = row->upper};
+        *range = (struct range){.number = row->range, .leaf = row->leaf, .lower = row->lower,
+                                .upper = row->upper};
+        table->late_first += row->leaf == 0;
         range->cursors = check_calloc(holds->set->shards_count, sizeof *range->cursors);
     }
     range->cursors[shard].at = row->cursor;
@@ -187,6 +191,13 @@ struct change_key {
     size_t length;
 };
 
+struct judged {
+    uint32_t leaf;
+    struct change_key key;
+    lsn_t lsn;
+    uint64_t xid;
+};
+
 /* Whether key <= end; an open end is above everything. */
 static bool key_within(struct change_key key, const struct key *end)
 {
@@ -199,9 +210,13 @@ static bool key_behind(struct change_key key, const struct key *start)
     return start == NULL || sortkey_compare(key.bytes, key.length, start->bytes, start->length) > 0;
 }
 
-static struct range *range_of_key(struct table *table, struct change_key key)
+static struct range *range_of_key(struct table *table, uint32_t leaf, struct change_key key)
 {
-    unsigned low = 0, high = table->ranges_count;
+    unsigned low = 0, high = table->late_first;
+    for (unsigned r = table->late_first; r < table->ranges_count; r++) {
+        if (table->ranges[r].leaf == leaf)
+            return &table->ranges[r];
+    }
     while (low < high) { /* the first range whose upper end is not below the key */
         unsigned middle = low + (high - low) / 2;
         if (key_within(key, table->ranges[middle].upper))
@@ -209,7 +224,7 @@ static struct range *range_of_key(struct table *table, struct change_key key)
         else
             low = middle + 1;
     }
-    CHECK(low < table->ranges_count); /* the last range has an open end */
+    CHECK(low < table->late_first); /* the last range has an open end */
     return &table->ranges[low];
 }
 
@@ -241,30 +256,30 @@ static void table_skip(struct table *table, uint64_t xid)
     table->last_skipped = xid;
 }
 
-static enum verdict table_judge(struct table *table, unsigned shard, struct change_key key,
-                                lsn_t lsn, uint64_t xid)
+static enum verdict table_judge(struct table *table, unsigned shard, struct judged change)
 {
-    const struct range *range = range_of_key(table, key);
+    const struct range *range = range_of_key(table, change.leaf, change.key);
     const struct cursor *cursor = &range->cursors[shard];
-    if (key_is_done(cursor, key))
-        return chunk_saw(cursor, key, xid) ? VERDICT_DISCARD : VERDICT_APPLY;
-    if (cursor->on_hold && lsn >= range->hold_from &&
-        key_within(key, range->hold_upper != NULL ? range->hold_upper : range->upper))
+    if (key_is_done(cursor, change.key))
+        return chunk_saw(cursor, change.key, change.xid) ? VERDICT_DISCARD : VERDICT_APPLY;
+    if (cursor->on_hold && change.lsn >= range->hold_from &&
+        key_within(change.key, range->hold_upper != NULL ? range->hold_upper : range->upper))
         return VERDICT_STALL;
-    table_skip(table, xid);
+    table_skip(table, change.xid);
     return VERDICT_SKIP;
 }
 
-enum verdict holds_judge(struct holds *holds, const struct mapping *mapping, unsigned shard,
-                         const char *key, size_t key_length, lsn_t lsn, uint32_t xid)
+enum verdict holds_judge(struct holds *holds, unsigned shard, const struct change *change)
 {
-    struct table *table = table_of(holds, mapping);
+    struct table *table = table_of(holds, change->mapping);
     if (atomic_load(&table->steady[shard]))
         return VERDICT_APPLY;
-    struct change_key change_key = {key, key_length};
-    uint64_t wide = holds_widen(holds, xid);
+    struct judged judged = {.leaf = change->leaf,
+                            .key = {change->key, change->key_length},
+                            .lsn = change->lsn,
+                            .xid = holds_widen(holds, change->xid)};
     pthread_mutex_lock(&table->lock);
-    enum verdict verdict = table_judge(table, shard, change_key, lsn, wide);
+    enum verdict verdict = table_judge(table, shard, judged);
     pthread_mutex_unlock(&table->lock);
     return verdict;
 }
@@ -357,6 +372,7 @@ static bool range_pending(const struct range *range, unsigned shards, struct pen
     if (least->done)
         return false;
     *pending = (struct pending){.range = range->number,
+                                .leaf = range->leaf,
                                 .cursor = least->at != NULL ? least->at : range->lower,
                                 .upper = range->upper};
     for (unsigned s = 0; s < shards; s++) {

@@ -22,6 +22,7 @@
 
 #include "state/range.h"
 #include "state/snapshot.h"
+#include "stream/change.h"
 
 struct holds;
 
@@ -42,9 +43,8 @@ bool holds_load_chunk(struct holds *holds, unsigned shard, const struct chunk_ro
 
 /* ---- lanes ---- */
 
-/* `lsn` is the commit record's, `xid` as in the stream. */
-enum verdict holds_judge(struct holds *holds, const struct mapping *mapping, unsigned shard,
-                         const char *key, size_t key_length, lsn_t lsn, uint32_t xid);
+/* A change of a row: by its leaf, key, commit record and transaction. */
+enum verdict holds_judge(struct holds *holds, unsigned shard, const struct change *change);
 /* Until some hold ends, at most timeout_us. */
 void holds_wait(struct holds *holds, int64_t timeout_us);
 
@@ -65,6 +65,7 @@ bool holds_steady_on(struct holds *holds, const struct mapping *mapping, unsigne
  * (a crash between their commits), only up to the furthest. */
 struct pending {
     int range;
+    uint32_t leaf;              /* the late leaf whose range it is; 0: of all others */
     const struct key *cursor;   /* least over the shards; NULL: the range's lower end */
     const struct key *upper;    /* the range's upper end; NULL: open */
     bool fixed;                 /* the next chunk must end at `fixed_upper`: some shard is there already */

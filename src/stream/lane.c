@@ -271,7 +271,7 @@ static bool lane_apply_truncate(struct lane *lane, struct change *change, struct
         ghosts_forget_table(&lane->applier.ghosts, change->mapping);
         return true;
     }
-    if (holds_steady_on(stream->holds, change->mapping, lane->shard))
+    if (!change->recopy && holds_steady_on(stream->holds, change->mapping, lane->shard))
         return lane_apply(lane, change, err);
     CHECK(lane->resets_count < sizeof lane->resets / sizeof lane->resets[0]);
     while (!holds_reset_begin(stream->holds, change->mapping, lane->shard, change->xid)) {
@@ -319,9 +319,7 @@ static void lane_enter(struct lane *lane, const struct change *change)
 static bool lane_row_change(struct lane *lane, struct change *change, struct error *err)
 {
     for (;;) {
-        enum verdict verdict =
-            holds_judge(lane->stream->holds, change->mapping, lane->shard, change->key,
-                        change->key_length, change->lsn, change->xid);
+        enum verdict verdict = holds_judge(lane->stream->holds, lane->shard, change);
         if (verdict == VERDICT_STALL) {
             if (!lane_stall(lane, change, err))
                 return false;

@@ -76,20 +76,24 @@ static unsigned truncated_leaves(const struct mapping *mapping,
                                  const struct pgoutput_message *message)
 {
     unsigned count = 0;
-    for (unsigned t = 0; t < message->truncate.count; t++) {
-        for (unsigned l = 0; l < mapping->source->leaves_count; l++)
-            count += mapping->source->leaves[l] == message->truncate.relation_oids[t];
-    }
+    for (unsigned t = 0; t < message->truncate.count; t++)
+        count += relation_leaf(mapping->source, message->truncate.relation_oids[t]) != NULL;
     return count;
 }
 
-static bool truncate_refused(const struct mapping *mapping, struct error *err)
+/*
+ * Which rows of the target came from the partition is not known: what is left is copied again. Where
+ * the copy was over, from the next incarnation on, because unique indexes must go first (leaves.h).
+ */
+static bool take_partial_truncate(struct reception *reception, const struct mapping *mapping,
+                                  struct error *err)
 {
-    error_set(err, ERROR_CONFIG, "a partition of %s.%s was truncated by itself at the source",
-              mapping->source->schema, mapping->source->name);
-    error_detail(err, "Which rows of %s these were is not known any more.", mapping->name);
-    return error_hint(err, "Run \"pgportage abort\" and begin again; until then use DELETE, or"
-                           " truncate the whole table.");
+    bool was_steady = holds_steady(reception->stream->holds, mapping);
+    log_warning("a partition of %s.%s was truncated by itself at the source: %s is copied again",
+                mapping->source->schema, mapping->source->name, mapping->name);
+    return router_truncate(&reception->router, mapping, true, err) &&
+           (!was_steady ||
+            error_set(err, ERROR_RETRY, "%s was emptied and is to be copied again", mapping->name));
 }
 
 /* At one source position on every shard (R13). */
@@ -102,9 +106,11 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
     for (unsigned m = 0; m < set->count; m++) {
         const struct mapping *mapping = &set->mappings[m];
         unsigned truncated = truncated_leaves(mapping, message);
-        if (truncated > 0 && truncated < mapping->source->leaves_count)
-            return truncate_refused(mapping, err);
-        if (truncated > 0 && !router_truncate(&reception->router, mapping, err))
+        bool whole = truncated == mapping->source->leaves_count;
+        if (truncated == 0)
+            continue;
+        if (whole ? !router_truncate(&reception->router, mapping, false, err)
+                  : !take_partial_truncate(reception, mapping, err))
             return false;
     }
     return true;

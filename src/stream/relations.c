@@ -36,36 +36,37 @@ void relations_free(struct relations *relations)
     free(relations);
 }
 
-static bool table_changed(const struct relation *source, const char *what, const char *column,
-                          struct error *err)
+bool relations_changed(const struct relation *source, const char *column, const char *what,
+                       struct error *err)
 {
-    error_set(err, ERROR_CONFIG, "the table %s.%s of the source was changed while it is carried",
-              source->schema, source->name);
-    error_detail(err, "Column \"%s\" %s.", column, what);
-    return error_hint(err, "Changes of the table's form are not carried yet: run \"pgportage abort\""
-                           " and begin again with a mapping for the new one.");
+    error_set(err, ERROR_CONFIG, "column \"%s\" of the table %s.%s of the source %s", column,
+              source->schema, source->name, what);
+    return error_hint(err, "A mapping uses it, and cannot change once begun: run \"pgportage abort\""
+                           " and begin again with a mapping for the new form.");
 }
 
-/* Every column the mapping was bound to must come, with its type; others must not have appeared. */
-static bool bind_columns(struct stream_relation *relation, const struct relation *source,
-                         const struct pgoutput_message *message, struct error *err)
+/* Each column that a mapping uses must come, with its type. Others may come and go. */
+static bool bind_columns(const struct mapping_set *set, struct stream_relation *relation,
+                         const struct relation *source, const struct pgoutput_message *message,
+                         struct error *err)
 {
-    unsigned found = 0, expected = 0;
-    for (unsigned c = 0; c < source->columns_count; c++)
-        expected += !source->columns[c].generated;
+    struct column_set came = {0};
     for (unsigned i = 0; i < message->relation.count; i++) {
         const struct pgoutput_column *sent = &message->relation.columns[i];
-        int column = relation_column(source, sent->name);
+        int column = relation->columns[i] = relation_column(source, sent->name);
         if (column < 0)
-            return table_changed(source, "is new", sent->name, err);
-        if (source->columns[column].type_oid != sent->type_oid)
-            return table_changed(source, "has another type", sent->name, err);
-        relation->columns[i] = column;
-        found += !source->columns[column].generated;
+            continue;
+        column_set_add(&came, (unsigned)column);
+        if (source->columns[column].type_oid != sent->type_oid &&
+            mapping_set_uses(set, source, (unsigned)column))
+            return relations_changed(source, sent->name, "has another type", err);
     }
-    if (found == expected)
-        return true;
-    return table_changed(source, "is missing, or one beside it", source->columns[0].name, err);
+    for (unsigned c = 0; c < source->columns_count; c++) {
+        if (!column_set_has(&came, c) && mapping_set_uses(set, source, c))
+            return relations_changed(source, source->columns[c].name, "was dropped or renamed",
+                                     err);
+    }
+    return true;
 }
 
 bool relations_learn(struct relations *relations, const struct pgoutput_message *message,
@@ -90,7 +91,7 @@ bool relations_learn(struct relations *relations, const struct pgoutput_message 
         return error_set(err, ERROR_CONFIG,
                          "the publication holds the table %s.%s, which has no mapping",
                          message->relation.schema, message->relation.name);
-    return bind_columns(relation, relation->mappings[0]->source, message, err);
+    return bind_columns(relations->set, relation, relation->mappings[0]->source, message, err);
 }
 
 const struct stream_relation *relations_find(struct relations *relations, uint32_t oid)

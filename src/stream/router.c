@@ -139,6 +139,7 @@ static bool lane_add_row(struct router *router, unsigned lane, const struct row_
     struct change *change = lane_add(router, lane, row->op);
     struct arena *arena = &router->lanes[lane].batch->arena;
     change->mapping = row->mapping;
+    change->leaf = router->leaf;
     change->may_miss = may_miss;
     change->ordinal = ++router->lanes[lane].ordinal;
     change->old_row = tuple_copy(arena, row->old_row);
@@ -301,8 +302,10 @@ static struct tuple by_source_column(struct router *router, const struct stream_
     tuple.values = arena_alloc(&router->scratch, tuple.count * sizeof *tuple.values);
     for (unsigned c = 0; c < tuple.count; c++)
         tuple.values[c] = (struct value){.kind = VALUE_NULL};
-    for (unsigned i = 0; i < sent->count && i < relation->columns_count; i++)
-        tuple.values[relation->columns[i]] = sent->values[i];
+    for (unsigned i = 0; i < sent->count && i < relation->columns_count; i++) {
+        if (relation->columns[i] >= 0)
+            tuple.values[relation->columns[i]] = sent->values[i];
+    }
     return tuple;
 }
 
@@ -333,6 +336,7 @@ bool router_row(struct router *router, const struct stream_relation *relation,
     struct tuple old_row, new_row;
     bool has_old = message->row.old_kind != OLD_NONE;
     bool ok = true;
+    router->leaf = relation->oid;
     if (has_old)
         old_row = by_source_column(router, relation, &message->row.old_tuple);
     if (message->kind != PGOUTPUT_DELETE)
@@ -384,11 +388,13 @@ bool router_barrier(struct router *router, struct error *err)
     return true;
 }
 
-bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
+bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
+                     struct error *err)
 {
     for (unsigned l = 0; l < router->stream->lanes_count; l++) {
         struct change *change = lane_add(router, l, CHANGE_TRUNCATE);
         change->mapping = mapping;
+        change->recopy = recopy;
         change->ordinal = ++router->lanes[l].ordinal;
     }
     return router_barrier(router, err);

@@ -20,6 +20,7 @@ struct router {
     struct buffer lane_key;
     uint64_t key_hash;
     size_t batch_bytes_max; /* a larger batch is pushed */
+    uint32_t leaf; /* of the row being routed */
     /* of the transaction being routed */
     uint32_t xid;
     lsn_t lsn;
@@ -48,9 +49,10 @@ lsn_t router_pushed(const struct router *router, lsn_t complete);
 /* Makes everything routed so far durable on all lanes, even inside a transaction; waits for it. */
 bool router_barrier(struct router *router, struct error *err) MUST_CHECK;
 
-/* At a barrier: empties the target table on every shard. Lane 0 of each does it, all others forget
- * what they know of its rows. */
-bool router_truncate(struct router *router, const struct mapping *mapping, struct error *err)
-    MUST_CHECK;
+/* At a barrier: empties the target table on every shard; with `recopy`, for all of it to be copied
+ * again, whatever is steady. Lane 0 of each shard does it, all others forget what they know of its
+ * rows. */
+bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
+                     struct error *err) MUST_CHECK;
 
 #endif

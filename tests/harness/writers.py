@@ -108,7 +108,8 @@ class Writers:
                 self.counts.committed += 1
                 self.counts.changes += changes
         except (Undo, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable,
-                psycopg.errors.UniqueViolation):
+                psycopg.errors.UniqueViolation,
+                psycopg.errors.SerializationFailure):  # a row moved to another partition
             conn.rollback()
             with self.lock:
                 self.counts.rolled_back += 1

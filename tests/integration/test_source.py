@@ -183,19 +183,6 @@ def test_S9_a_slot_of_somebody_else_is_left_alone(migration):
     carried.source_sql("SELECT pg_drop_replication_slot(%s)", [slot])
 
 
-@pytest.mark.parametrize("ddl, said", [
-    ("ALTER TABLE public.t ADD c float8 DEFAULT random()", 'Column "c" is new'),
-    ("ALTER TABLE public.t ALTER n TYPE bigint", 'Column "n" has another type'),
-])
-def test_S10_ddl_at_the_source_is_noticed(migration, ddl, said):
-    carried = migration(DDL + ROWS, DDL, BY_ID)
-    carried.run_until_ready()
-    carried.source_sql(ddl)
-    carried.source_sql("UPDATE public.t SET n = 3 WHERE id = 3")
-    assert carried.portage.wait(60) == 3
-    assert said in carried.portage.logs()
-
-
 def test_snapshots_are_short(migration, request):
     """No snapshot of ours is older than one chunk, also on a table of some size."""
     rows = 2000000 if request.config.getoption("--full") else 300000

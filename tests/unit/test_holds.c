@@ -33,10 +33,20 @@ static void scene_release(struct scene *scene)
     holds_free(scene->holds);
 }
 
+static enum verdict judge_leaf(struct scene *scene, uint32_t leaf, const char *key, lsn_t lsn,
+                               uint32_t xid)
+{
+    const struct change change = {.mapping = &scene->mapping, .leaf = leaf, .lsn = lsn, .xid = xid,
+                                  .key = key, .key_length = (uint32_t)strlen(key)};
+    return holds_judge(scene->holds, 0, &change);
+}
+
 static enum verdict judge(struct scene *scene, unsigned shard, const char *key, lsn_t lsn,
                           uint32_t xid)
 {
-    return holds_judge(scene->holds, &scene->mapping, shard, key, strlen(key), lsn, xid);
+    const struct change change = {.mapping = &scene->mapping, .lsn = lsn, .xid = xid, .key = key,
+                                  .key_length = (uint32_t)strlen(key)};
+    return holds_judge(scene->holds, shard, &change);
 }
 
 static struct pending pending_of(struct scene *scene)
@@ -314,6 +324,38 @@ static void test_load(void **state)
     scene_release(&scene);
 }
 
+/* A late leaf has a range of its own: its keys, and no others, are judged by it. */
+static void test_late_leaf(void **state)
+{
+    enum { EARLY = 16400, LATE = 16500 };
+    struct scene scene;
+    struct pending pending;
+    struct error err = ERROR_INIT;
+    (void)state;
+    scene_init(&scene, 1);
+    load(&scene, 0, NULL, true);
+    const struct range_row late = {.mapping = &scene.mapping, .range = 8, .leaf = LATE};
+    holds_load_range(scene.holds, 0, &late);
+    assert_false(holds_steady(scene.holds, &scene.mapping));
+    assert_false(holds_pending(scene.holds, &scene.mapping, 0, &pending));
+    assert_true(holds_pending(scene.holds, &scene.mapping, 1, &pending));
+    assert_int_equal(pending.leaf, LATE);
+    assert_int_equal(judge_leaf(&scene, EARLY, "k", 1000, 100), VERDICT_APPLY);
+    assert_int_equal(judge_leaf(&scene, LATE, "k", 1000, 100), VERDICT_SKIP);
+    assert_true(holds_begin(scene.holds, &scene.mapping, &pending, NULL, 2000));
+    assert_int_equal(judge_leaf(&scene, EARLY, "k", 2000, 101), VERDICT_APPLY);
+    assert_int_equal(judge_leaf(&scene, LATE, "k", 2000, 101), VERDICT_STALL);
+    const struct chunk_row chunk = {.mapping = &scene.mapping, .range = 8, .snapshot = "102:102:",
+                                    .lsn = 3000};
+    assert_true(holds_commit(scene.holds, 0, &chunk, true, &err));
+    assert_int_equal(judge_leaf(&scene, EARLY, "k", 2000, 101), VERDICT_APPLY);
+    assert_int_equal(judge_leaf(&scene, LATE, "k", 2000, 101), VERDICT_DISCARD);
+    assert_int_equal(judge_leaf(&scene, LATE, "k", 2000, 102), VERDICT_APPLY);
+    holds_drop_chunks(scene.holds, 0, 3000);
+    assert_true(holds_steady(scene.holds, &scene.mapping));
+    scene_release(&scene);
+}
+
 /* Two ranges: keys go by the ranges' upper ends, holds and cursors are each range's own. */
 static void test_ranges(void **state)
 {
@@ -477,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_half_committed_chunk),
         cmocka_unit_test(test_three_shards_apart),
         cmocka_unit_test(test_load),
+        cmocka_unit_test(test_late_leaf),
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_reset_of_one_shard),

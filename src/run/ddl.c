@@ -1,0 +1,235 @@
+#include "run/ddl.h"
+
+#include "pg/conn.h"
+#include "state/setting.h"
+#include "stream/relations.h"
+#include "util/log.h"
+
+enum { ARRAY_MAX = 4 << 20 };
+
+static const char seen_setting[] = "ddl_seen";
+
+/* Where a leaf's rows are; another file is what TRUNCATE, VACUUM FULL and a rewrite leave. */
+struct ddl_file {
+    uint32_t leaf;
+    uint32_t node;
+};
+
+void ddl_init(struct ddl *ddl, struct migration *migration)
+{
+    *ddl = (struct ddl){.migration = migration};
+}
+
+void ddl_release(struct ddl *ddl)
+{
+    free(ddl->files);
+}
+
+/* The oldest transaction that runs at the source: all before it can be seen by now. */
+static bool oldest_running(PGconn *source, int64_t *xid, struct error *err)
+{
+    PGresult *result = conn_query_row(source,
+                                      "SELECT pg_catalog.txid_snapshot_xmin("
+                                      "pg_catalog.txid_current_snapshot())",
+                                      0, NULL, err);
+    if (result == NULL)
+        return false;
+    *xid = result_int(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+static bool record_seen(PGconn *control, int64_t xid, struct error *err)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)xid);
+    return setting_put(control, seen_setting, text, err);
+}
+
+bool ddl_record(struct migration *migration, struct error *err)
+{
+    int64_t xid;
+    return oldest_running(migration->source, &xid, err) &&
+           record_seen(migration->shards[0], xid, err);
+}
+
+/* ---- what is on record ---- */
+
+static bool read_files(struct ddl *ddl, struct error *err)
+{
+    PGresult *result = conn_query(ddl->migration->shards[0],
+                                  "SELECT leaf, file FROM portage.leaf", 0, NULL, err);
+    if (result == NULL)
+        return false;
+    ddl->files_count = (unsigned)PQntuples(result);
+    ddl->files = check_calloc(ddl->files_count + 1, sizeof *ddl->files);
+    for (unsigned f = 0; f < ddl->files_count; f++)
+        ddl->files[f] = (struct ddl_file){.leaf = (uint32_t)result_int(result, (int)f, 0),
+                                          .node = (uint32_t)result_int(result, (int)f, 1)};
+    PQclear(result);
+    return true;
+}
+
+static bool read_record(struct ddl *ddl, struct error *err)
+{
+    char *seen;
+    if (!setting_get(ddl->migration->shards[0], seen_setting, &seen, err) || !read_files(ddl, err))
+        return false;
+    CHECK(seen != NULL); /* ddl_record() */
+    ddl->seen = strtoll(seen, NULL, 10);
+    free(seen);
+    return true;
+}
+
+/* NULL when the OID is no leaf's: a partitioned table has no file. */
+static struct ddl_file *file_of(struct ddl *ddl, uint32_t oid)
+{
+    for (unsigned f = 0; f < ddl->files_count; f++) {
+        if (ddl->files[f].leaf == oid)
+            return &ddl->files[f];
+    }
+    return NULL;
+}
+
+/* ---- one look ---- */
+
+/* A column of a table whose catalog rows are new; attnum 0: only the table's own row is. */
+struct changed {
+    uint32_t oid, node, type_oid;
+    int attnum;
+    const char *name;
+    bool dropped;
+};
+
+/* $1 tables and leaves, $2 what was seen before. */
+static const char changed_sql[] =
+    "WITH look AS (SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())"
+    "                       - $2::bigint AS span)"
+    " SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), a.atttypid, a.attnum, a.attname,"
+    "        a.attisdropped"
+    "   FROM look CROSS JOIN pg_catalog.pg_class c"
+    "   LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+    "             AND pg_catalog.age(a.xmin) <= look.span"
+    "  WHERE c.oid = ANY ($1::oid[])"
+    "    AND (pg_catalog.age(c.xmin) <= look.span OR a.attnum IS NOT NULL)";
+
+static struct changed changed_at(const PGresult *result, int row)
+{
+    return (struct changed){.oid = (uint32_t)result_int(result, row, 0),
+                            .node = (uint32_t)result_int(result, row, 1),
+                            .type_oid = (uint32_t)result_int(result, row, 2),
+                            .attnum = (int)result_int(result, row, 3),
+                            .name = result_text(result, row, 4),
+                            .dropped = result_bool(result, row, 5)};
+}
+
+static char *list_tables(const struct mapping_set *set)
+{
+    struct buffer oids;
+    buffer_init(&oids, ARRAY_MAX);
+    const char *comma = "{";
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct relation *source = set->mappings[m].source;
+        buffer_printf(&oids, "%s%u", comma, source->oid);
+        comma = ",";
+        for (unsigned l = 0; l < source->leaves_count; l++)
+            buffer_printf(&oids, ",%u", source->leaves[l].oid);
+    }
+    buffer_puts(&oids, "}");
+    return buffer_detach(&oids);
+}
+
+/* The table's columns, against those that the mappings were bound to. */
+static bool check_form(const struct mapping_set *set, const struct relation *source,
+                       const struct changed *changed, struct error *err)
+{
+    int index = relation_column_by_attnum(source, changed->attnum);
+    if (index < 0) {
+        if (!changed->dropped)
+            log_warning("column \"%s\" of %s.%s is new at the source: it is not carried",
+                        changed->name, source->schema, source->name);
+        return true;
+    }
+    const struct column *column = &source->columns[index];
+    if (!mapping_set_uses(set, source, (unsigned)index))
+        return true;
+    if (changed->dropped)
+        return relations_changed(source, column->name, "was dropped", err);
+    if (strcmp(changed->name, column->name) != 0)
+        return relations_changed(source, column->name, "was renamed", err);
+    return changed->type_oid == column->type_oid ||
+           relations_changed(source, column->name, "has another type", err);
+}
+
+/* New rows in another file, and a column that is new too: ALTER TYPE, maybe there and back. */
+static bool check_rewrite(struct ddl *ddl, const struct relation *source,
+                          const struct changed *changed, struct error *err)
+{
+    const struct ddl_file *file = file_of(ddl, changed->oid);
+    int column = relation_column(source, changed->name);
+    if (file == NULL || file->node == changed->node || column < 0 ||
+        !mapping_set_uses(&ddl->migration->set, source, (unsigned)column))
+        return true;
+    return relations_changed(source, changed->name,
+                             "was rewritten, and the stream does not bring what that made of it",
+                             err);
+}
+
+static bool check(struct ddl *ddl, const struct changed *changed, struct error *err)
+{
+    const struct mapping_set *set = &ddl->migration->set;
+    const struct mapping *mapping;
+    if (mapping_set_find(set, changed->oid, &mapping, 1) == 0 || changed->attnum == 0)
+        return true;
+    if (changed->oid == mapping->source->oid && !check_form(set, mapping->source, changed, err))
+        return false;
+    return check_rewrite(ddl, mapping->source, changed, err);
+}
+
+/* What VACUUM FULL and kin have moved. */
+static bool record_file(struct ddl *ddl, const struct changed *changed, struct error *err)
+{
+    char sql[128];
+    struct ddl_file *file = file_of(ddl, changed->oid);
+    if (file == NULL || file->node == changed->node)
+        return true;
+    file->node = changed->node;
+    snprintf(sql, sizeof sql, "UPDATE portage.leaf SET file = %u WHERE leaf = %u", changed->node,
+             changed->oid);
+    return conn_exec(ddl->migration->shards[0], sql, err);
+}
+
+static bool take(struct ddl *ddl, const PGresult *result, struct error *err)
+{
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct changed changed = changed_at(result, row);
+        if (!check(ddl, &changed, err))
+            return false;
+    }
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct changed changed = changed_at(result, row);
+        if (!record_file(ddl, &changed, err))
+            return false;
+    }
+    return true;
+}
+
+bool ddl_look(struct ddl *ddl, struct error *err)
+{
+    int64_t seen;
+    char since[24];
+    if ((ddl->seen == 0 && !read_record(ddl, err)) ||
+        !oldest_running(ddl->migration->source, &seen, err))
+        return false;
+    snprintf(since, sizeof since, "%lld", (long long)ddl->seen);
+    char *tables = list_tables(&ddl->migration->set);
+    const char *const values[] = {tables, since};
+    PGresult *result = conn_query(ddl->migration->source, changed_sql, 2, values, err);
+    free(tables);
+    bool ok = result != NULL && take(ddl, result, err);
+    PQclear(result);
+    if (!ok || seen == ddl->seen)
+        return ok;
+    ddl->seen = seen;
+    return record_seen(ddl->migration->shards[0], seen, err);
+}
