@@ -166,14 +166,22 @@ struct deferred {
     bool partitioned;
 };
 
-/* A statement that needs a strong lock for a moment must not queue up before the apply for long. */
+/*
+ * A statement that needs a strong lock for a moment must not queue up before the apply for long. And it
+ * gives up before the server looks for a deadlock: a foreign key locks two tables, and a lane that has one
+ * of them and wants the other would be its victim, again and again while it has much to catch up with.
+ */
+static const char lock_timeout_sql[] =
+    "SELECT pg_catalog.set_config('lock_timeout', (setting::int / 2)::text, false)"
+    "  FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
+
 static bool exec_patiently(PGconn *shard, const char *sql, struct stop *stop, struct error *err)
 {
     enum { LOCK_WAIT_US = 500 * 1000 };
     for (;;) {
         if (stop_requested(stop))
             return stop_error(err);
-        if (!conn_exec(shard, "SET lock_timeout = '2s'", err))
+        if (!conn_exec(shard, lock_timeout_sql, err))
             return false;
         bool ok = conn_exec(shard, sql, err);
         bool waited = !ok && (strcmp(err->sqlstate, "55P03") == 0 || strcmp(err->sqlstate, "40P01") == 0);
