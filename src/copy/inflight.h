@@ -30,7 +30,8 @@ bool inflight_take(struct inflight *inflight, PGconn *source, uint64_t *xmax, st
     MUST_CHECK;
 
 /* Whether all of W has ended, as of a snapshot taken just now on `source`, which may be inside a
- * transaction. Names those that are waited for after ten seconds, and every minute. */
+ * transaction. One that is seen idle in transaction after the snapshot was taken leaves W too: it had not
+ * begun to commit. Names those that are waited for after ten seconds, and every minute. */
 bool inflight_ended(struct inflight *inflight, PGconn *source, const struct snapshot *snapshot,
                     bool *ended, struct error *err) MUST_CHECK;
 
