@@ -206,23 +206,61 @@ static bool run_workers(struct pass *pass, struct error *err)
 
 /* ---- what can be looked at ---- */
 
+static bool all_copied(PGconn *shard, const struct mapping *mapping, bool *copied,
+                       struct error *err)
+{
+    const char *const values[] = {mapping->name};
+    PGresult *result = conn_query_row(
+        shard,
+        "SELECT COALESCE(pg_catalog.bool_and(done), false) FROM portage.range WHERE mapping = $1",
+        1, values, err);
+    if (result == NULL)
+        return error_hint(err, "Run \"pgportage run\" first.");
+    *copied = result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+/* Whether `run` has taken up every partition that the source's table has by now. */
+static bool all_taken_up(PGconn *control, const struct mapping *mapping, bool *taken_up,
+                         struct error *err)
+{
+    struct buffer oids;
+    buffer_init(&oids, 1 << 20);
+    buffer_putc(&oids, '{');
+    for (unsigned l = 0; l < mapping->source->leaves_count; l++)
+        buffer_printf(&oids, "%s%u", l > 0 ? "," : "", mapping->source->leaves[l].oid);
+    buffer_putc(&oids, '}');
+    const char *const values[] = {buffer_text(&oids)};
+    PGresult *result = conn_query_row(
+        control,
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.unnest($1::oid[]) AS here(leaf)"
+        "   WHERE NOT EXISTS (SELECT FROM portage.leaf l WHERE l.leaf = here.leaf AND l.published))",
+        1, values, err);
+    buffer_release(&oids);
+    if (result == NULL)
+        return false;
+    *taken_up = result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
 /* Tables that are still being copied are left out, and said to be. */
 static bool skip_unfinished(struct pass *pass, struct session *session, struct error *err)
 {
     for (unsigned t = 0; t < pass->tables_count; t++) {
-        const char *const values[] = {pass->tables[t].mapping->name};
-        for (unsigned s = 0; s < session->shards_count; s++) {
-            PGresult *result = conn_query_row(
-                session->shards[s],
-                "SELECT COALESCE(pg_catalog.bool_and(done), false) FROM portage.range"
-                " WHERE mapping = $1",
-                1, values, err);
-            if (result == NULL)
-                return error_hint(err, "Run \"pgportage run\" first.");
-            if (!result_bool(result, 0, 0))
-                pass->tables[t].skipped = "it is still being copied";
-            PQclear(result);
+        struct table_pass *table = &pass->tables[t];
+        bool ready = true;
+        for (unsigned s = 0; ready && s < session->shards_count; s++) {
+            if (!all_copied(session->shards[s], table->mapping, &ready, err))
+                return false;
         }
+        if (!ready)
+            table->skipped = "it is still being copied";
+        else if (!all_taken_up(session->shards[0], table->mapping, &ready, err))
+            return false;
+        else if (!ready)
+            table->skipped = "a new partition of it waits to be carried";
     }
     return true;
 }

@@ -3,14 +3,15 @@
 #include "pg/conn.h"
 
 enum {
-    PAGES_FACTOR = 3,     /* rows of so many times the pages, of which some are drawn */
-    UNKEYED_ROWS_MAX = 10 /* each costs a scan of the table */
+    PAGES_FACTOR = 3,      /* rows of so many times the pages, of which some are drawn */
+    BYTES_SMALL = 1 << 24, /* all pages of a table up to this: a few percent may be none */
+    UNKEYED_ROWS_MAX = 10  /* each costs a scan of the table */
 };
 
 /* Percent of the pages that give about `rows` rows. */
 static double percent_of(const struct relation *relation, int64_t rows)
 {
-    if (relation->rows_estimate <= rows * PAGES_FACTOR)
+    if (relation->bytes <= BYTES_SMALL || relation->rows_estimate <= rows * PAGES_FACTOR)
         return 100;
     return 100.0 * (double)(rows * PAGES_FACTOR) / (double)relation->rows_estimate;
 }
