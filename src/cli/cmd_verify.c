@@ -78,7 +78,7 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
     static const char *const with_value[] = {"--digest", "--rate-max", "--workers", "--patience",
                                              "--sample"};
     *arguments =
-        (struct arguments){.options = {.workers = 2, .patience_us = INT64_C(120) * 1000 * 1000}};
+        (struct arguments){.options = {.workers = 4, .patience_us = INT64_C(120) * 1000 * 1000}};
     for (int i = 1; i < line->argc; i++) {
         const char *argument = line->argv[i];
         bool known = false;

@@ -23,7 +23,7 @@ static const struct command commands[] = {
      "  --digest WHERE     stream: hash here (the default); server: hash in SQL, where the\n"
      "                     network is the limit\n"
      "  --rate-max RATE    read at most so many bytes a second from the source (64MiB)\n"
-     "  --workers N        intervals that are compared side by side (2)\n"
+     "  --workers N        intervals that are compared side by side (4)\n"
      "  --patience S       seconds to follow keys that differ before giving up on them (120)\n"
      "  --repair           bring the keys that differ to what the mapping says, and look again;\n"
      "                     with --dry-run only names them\n"
