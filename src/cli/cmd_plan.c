@@ -1,13 +1,8 @@
 #include <ctype.h>
 
 #include "cli/command.h"
+#include "cli/show.h"
 #include "run/plan.h"
-
-static const char *text_of(json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "-";
-}
 
 /* ---- the columns, side by side ---- */
 
@@ -42,7 +37,7 @@ static void read_cells(json_t *column, struct arena *arena, const char *cells[FI
     static const char *const keys[] = {"source", "source_type", "expression", "target",
                                        "target_type", "inverse_is"};
     for (unsigned f = 0; f < FIELDS - 1; f++)
-        cells[f] = on_one_line(arena, text_of(column, keys[f]));
+        cells[f] = on_one_line(arena, show_text(column, keys[f]));
     cells[FIELDS - 1] = json_is_true(json_object_get(column, "lossless")) ? "lossless" : "lossy";
 }
 
@@ -95,19 +90,19 @@ static void print_deferred(json_t *deferred)
     if (json_array_size(deferred) > 0)
         printf("  after the copy:\n");
     json_array_foreach (deferred, index, item) {
-        printf("    %-12s %s: %s\n", text_of(item, "kind"), text_of(item, "name"),
-               text_of(item, "definition"));
+        printf("    %-12s %s: %s\n", show_text(item, "kind"), show_text(item, "name"),
+               show_text(item, "definition"));
     }
 }
 
 static void print_table(json_t *table)
 {
     json_t *shard_by = json_object_get(table, "shard_by");
-    printf("\n%s from %s\n", text_of(table, "name"), text_of(table, "from"));
+    printf("\n%s from %s\n", show_text(table, "name"), show_text(table, "from"));
     printf("  %s%s%s, copied %s in %s, about %lld rows, %lld MiB%s\n",
-           text_of(table, "placement"), shard_by != NULL ? " of " : "",
-           shard_by != NULL ? json_string_value(shard_by) : "", text_of(table, "copy"),
-           text_of(table, "format"),
+           show_text(table, "placement"), shard_by != NULL ? " of " : "",
+           shard_by != NULL ? json_string_value(shard_by) : "", show_text(table, "copy"),
+           show_text(table, "format"),
            (long long)json_integer_value(json_object_get(table, "rows")),
            (long long)json_integer_value(json_object_get(table, "bytes")) >> 20,
            json_is_true(json_object_get(table, "one_lane")) ? ", in one lane" : "");
@@ -123,13 +118,13 @@ static void print_findings(json_t *findings, const char *path)
         printf("\n");
     json_array_foreach (findings, index, finding) {
         json_t *line = json_object_get(finding, "line");
-        printf("%s: ", text_of(finding, "severity"));
+        printf("%s: ", show_text(finding, "severity"));
         if (line != NULL)
             printf("%s:%lld:%lld: ", path, (long long)json_integer_value(line),
                    (long long)json_integer_value(json_object_get(finding, "column")));
-        printf("%s: %s\n", text_of(finding, "object"), text_of(finding, "reason"));
+        printf("%s: %s\n", show_text(finding, "object"), show_text(finding, "reason"));
         if (json_is_string(json_object_get(finding, "fix")))
-            printf("    fix: %s\n", text_of(finding, "fix"));
+            printf("    fix: %s\n", show_text(finding, "fix"));
     }
 }
 
@@ -160,8 +155,7 @@ static int show(const struct config *config, const struct command_line *line, st
     if (plan == NULL)
         return command_failed(err);
     if (line->json) {
-        json_dumpf(plan, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        show_json(plan);
     } else {
         print_plan(plan, config->path);
     }

@@ -1,18 +1,8 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/show.h"
 #include "run/status.h"
-
-static const char *text_of(json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "-";
-}
-
-static long long int_of(json_t *object, const char *key)
-{
-    return (long long)json_integer_value(json_object_get(object, key));
-}
 
 static void print_tables(json_t *tables)
 {
@@ -21,9 +11,9 @@ static void print_tables(json_t *tables)
     if (json_array_size(tables) > 0)
         printf("\n%-44s %14s %10s %9s\n", "table", "rows", "MiB", "ranges");
     json_array_foreach (tables, index, table) {
-        printf("%-44s %14lld %10lld %4lld/%-4lld\n", text_of(table, "name"), int_of(table, "rows"),
-               int_of(table, "bytes") >> 20, int_of(table, "ranges_done"),
-               int_of(table, "ranges"));
+        printf("%-44s %14lld %10lld %4lld/%-4lld\n", show_text(table, "name"),
+               show_int(table, "rows"), show_int(table, "bytes") >> 20,
+               show_int(table, "ranges_done"), show_int(table, "ranges"));
     }
 }
 
@@ -35,9 +25,9 @@ static void print_lanes(json_t *lanes)
         printf("\n%-16s %-18s %14s %14s  %s\n", "shard/lane", "progress", "bytes behind", "changes",
                "source time");
     json_array_foreach (lanes, index, lane) {
-        printf("%5lld/%-10lld %-18s %14lld %14lld  %s\n", int_of(lane, "shard"),
-               int_of(lane, "lane"), text_of(lane, "progress"), int_of(lane, "behind_bytes"),
-               int_of(lane, "changes"), text_of(lane, "source_time"));
+        printf("%5lld/%-10lld %-18s %14lld %14lld  %s\n", show_int(lane, "shard"),
+               show_int(lane, "lane"), show_text(lane, "progress"), show_int(lane, "behind_bytes"),
+               show_int(lane, "changes"), show_text(lane, "source_time"));
     }
 }
 
@@ -48,27 +38,27 @@ static void print_deferred(json_t *deferred)
     if (json_array_size(deferred) > 0)
         printf("\n%-16s %-14s %8s %8s\n", "shard", "kind", "waiting", "built");
     json_array_foreach (deferred, index, item) {
-        printf("%-16lld %-14s %8lld %8lld\n", int_of(item, "shard"), text_of(item, "kind"),
-               int_of(item, "waiting"), int_of(item, "done"));
+        printf("%-16lld %-14s %8lld %8lld\n", show_int(item, "shard"), show_text(item, "kind"),
+               show_int(item, "waiting"), show_int(item, "done"));
     }
 }
 
 static void print_status(json_t *status)
 {
-    printf("phase         %s\n", text_of(status, "phase"));
+    printf("phase         %s\n", show_text(status, "phase"));
     printf("instance      %s\n",
            json_is_true(json_object_get(status, "running")) ? "running" : "not running");
     if (json_object_get(status, "source_position") != NULL) {
-        printf("source at     %s\n", text_of(status, "source_position"));
-        printf("behind        %lld bytes of WAL\n", int_of(status, "behind_bytes"));
-        printf("WAL retained  %lld MiB\n", int_of(status, "wal_retained_bytes") >> 20);
-        printf("dead letters  %lld\n", int_of(status, "dead_letters"));
+        printf("source at     %s\n", show_text(status, "source_position"));
+        printf("behind        %lld bytes of WAL\n", show_int(status, "behind_bytes"));
+        printf("WAL retained  %lld MiB\n", show_int(status, "wal_retained_bytes") >> 20);
+        printf("dead letters  %lld\n", show_int(status, "dead_letters"));
     }
     json_t *verify = json_object_get(status, "verify");
     if (verify != NULL)
-        printf("verified      %s, %lld keys differ, at %s\n", text_of(verify, "outcome"),
-               int_of(verify, "different"), text_of(verify, "at"));
-    printf("next          %s\n", text_of(status, "next"));
+        printf("verified      %s, %lld keys differ, at %s\n", show_text(verify, "outcome"),
+               show_int(verify, "different"), show_text(verify, "at"));
+    printf("next          %s\n", show_text(status, "next"));
     print_tables(json_object_get(status, "tables"));
     print_lanes(json_object_get(status, "lanes"));
     print_deferred(json_object_get(status, "deferred"));
@@ -83,8 +73,7 @@ static int show_once(const struct config *config, const struct command_line *lin
     if (clear)
         printf("\033[H\033[J");
     if (line->json) {
-        json_dumpf(status, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        show_json(status);
     } else {
         print_status(status);
     }

@@ -1,6 +1,8 @@
 #include <errno.h>
+#include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/show.h"
 #include "cli/signals.h"
 #include "mapping/names.h"
 #include "run/proof.h"
@@ -77,8 +79,9 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
 {
     static const char *const with_value[] = {"--digest", "--rate-max", "--workers", "--patience",
                                              "--sample"};
-    *arguments =
-        (struct arguments){.options = {.workers = 4, .patience_us = INT64_C(120) * 1000 * 1000}};
+    *arguments = (struct arguments){.options = {.workers = 4,
+                                                .progress = isatty(STDERR_FILENO) == 1,
+                                                .patience_us = INT64_C(120) * 1000 * 1000}};
     for (int i = 1; i < line->argc; i++) {
         const char *argument = line->argv[i];
         bool known = false;
@@ -147,29 +150,18 @@ static bool choose_tables(const struct arguments *arguments, const struct mappin
 
 /* ---- what is told ---- */
 
-static const char *text_of(json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "NULL";
-}
-
-static long long int_of(json_t *object, const char *key)
-{
-    return (long long)json_integer_value(json_object_get(object, key));
-}
-
 static void print_difference(json_t *difference)
 {
     size_t index;
     json_t *column;
     char *key = json_dumps(json_object_get(difference, "key"), JSON_PRESERVE_ORDER);
     char *shards = json_dumps(json_object_get(difference, "shards"), 0);
-    printf("%-11s %s %s, on shards %s\n", text_of(difference, "kind"), text_of(difference, "table"),
-           key, shards);
+    printf("%-11s %s %s, on shards %s\n", show_text(difference, "kind"),
+           show_text(difference, "table"), key, shards);
     json_array_foreach (json_object_get(difference, "columns"), index, column) {
-        printf("            %s: source %.60s, shard %lld %.60s   (%s)\n", text_of(column, "column"),
-               text_of(column, "source"), int_of(column, "shard"), text_of(column, "target"),
-               text_of(column, "expression"));
+        printf("            %s: source %.60s, shard %lld %.60s   (%s)\n",
+               show_text(column, "column"), show_value(column, "source"), show_int(column, "shard"),
+               show_value(column, "target"), show_text(column, "expression"));
     }
     free(key);
     free(shards);
@@ -182,11 +174,11 @@ static void print_report(json_t *report)
     json_t *differences = json_object_get(report, "differences");
     printf("%-44s %14s %14s %12s\n", "table", "source rows", "target rows", "differences");
     json_array_foreach (json_object_get(report, "tables"), index, table) {
-        printf("%-44s %14lld %14lld %12lld%s%s\n", text_of(table, "name"),
-               int_of(table, "source_rows"), int_of(table, "target_rows"),
-               int_of(table, "differences"),
+        printf("%-44s %14lld %14lld %12lld%s%s\n", show_text(table, "name"),
+               show_int(table, "source_rows"), show_int(table, "target_rows"),
+               show_int(table, "differences"),
                json_object_get(table, "skipped") ? "  left out: " : "",
-               json_object_get(table, "skipped") ? text_of(table, "skipped") : "");
+               json_object_get(table, "skipped") ? show_text(table, "skipped") : "");
     }
     putchar('\n');
     json_array_foreach (differences, index, difference) {
@@ -197,24 +189,24 @@ static void print_report(json_t *report)
         printf("… and %zu more; --json has all of them\n",
                json_array_size(differences) - SHOWN_DIFFERENCES);
     json_array_foreach (json_object_get(report, "checks"), index, check) {
-        printf("shard %lld: %s: %s\n", int_of(check, "shard"), text_of(check, "object"),
-               text_of(check, "check"));
+        printf("shard %lld: %s: %s\n", show_int(check, "shard"), show_text(check, "object"),
+               show_text(check, "check"));
     }
     if (json_object_get(report, "repaired") != NULL)
-        printf("repaired: %lld; left: %lld\n", int_of(report, "repaired"), int_of(report, "left"));
-    if (int_of(report, "undecided") > 0)
-        printf("undecided: %lld keys; %s\n", int_of(report, "undecided"),
-               text_of(report, "why_undecided"));
-    printf("%s, %.1f s; %lld rows were in flight and arrived equal\n", text_of(report, "outcome"),
-           json_real_value(json_object_get(report, "seconds")), int_of(report, "in_flight"));
+        printf("repaired: %lld; left: %lld\n", show_int(report, "repaired"),
+               show_int(report, "left"));
+    if (show_int(report, "undecided") > 0)
+        printf("undecided: %lld keys; %s\n", show_int(report, "undecided"),
+               show_text(report, "why_undecided"));
+    printf("%s, %.1f s; %lld rows were in flight and arrived equal\n", show_text(report, "outcome"),
+           json_real_value(json_object_get(report, "seconds")), show_int(report, "in_flight"));
 }
 
 static int show(const struct verification *verification, bool json)
 {
     static const int codes[] = {EXIT_OK, EXIT_REFUSED, EXIT_UNDECIDED};
     if (json) {
-        json_dumpf(verification->report, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        show_json(verification->report);
     } else {
         print_report(verification->report);
     }

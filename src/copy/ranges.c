@@ -48,13 +48,12 @@ static const char *key_from_sql(const struct mapping *mapping, long long value,
         buffer_puts(&columns, k > 0 ? ", " : "");
         quote_ident(&columns, name);
     }
-    buffer_puts(&sql, source->kind == 'p' ? " FROM " : " FROM ONLY ");
-    quote_name(&sql, source->schema, source->name);
+    buffer_puts(&sql, " FROM ");
+    relation_put_only(&sql, source);
     buffer_puts(&sql, " WHERE ");
     quote_ident(&sql, source->columns[mapping->key[0].source].name);
     buffer_printf(&sql, " >= %lld ORDER BY %s LIMIT 1", value, buffer_text(&columns));
-    const char *text = arena_strdup(arena, buffer_text(&sql));
-    buffer_release(&sql);
+    const char *text = arena_take(arena, &sql);
     buffer_release(&columns);
     return text;
 }

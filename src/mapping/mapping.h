@@ -71,6 +71,16 @@ struct mapping {
     int partition_item;      /* index into items of partition_by's column; -1 */
 };
 
+/* Whether an item is the image of a key column. */
+static inline bool mapping_item_is_key(const struct mapping *mapping, unsigned item)
+{
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        if (mapping->key[k].item == (int)item)
+            return true;
+    }
+    return false;
+}
+
 struct mapping_set {
     unsigned shards_count;
     unsigned count;

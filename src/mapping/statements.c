@@ -50,37 +50,12 @@ static const char *item_target_name(const struct mapping *mapping, unsigned item
     return mapping->items[item].target->name;
 }
 
-static bool item_is_key(const struct mapping *mapping, unsigned item)
-{
-    for (unsigned k = 0; k < mapping->key_count; k++) {
-        if (mapping->key[k].item == (int)item)
-            return true;
-    }
-    return false;
-}
-
 static bool item_is_constant(const struct mapping *mapping, unsigned item)
 {
     return mapping->items[item].select->kind == SELECT_CONSTANT;
 }
 
 /* ---- what the copy reads and writes ---- */
-
-static void put_source(struct buffer *sql, const struct relation *source)
-{
-    /* Children by inheritance are tables of their own to us; partitions are not. */
-    if (source->kind != 'p')
-        buffer_puts(sql, "ONLY ");
-    quote_name(sql, source->schema, source->name);
-}
-
-/* Where rows are changed: not those of tables that inherit from it. */
-static void put_target(struct buffer *sql, const struct mapping *mapping)
-{
-    if (mapping->target->kind != 'p')
-        buffer_puts(sql, "ONLY ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
-}
 
 /* Under the name of the whole table: expressions may say table.column. */
 static void put_leaf(struct buffer *sql, const struct relation *source, uint32_t oid)
@@ -99,7 +74,7 @@ static void put_copied(struct buffer *sql, const struct mapping *mapping,
     if (interval.leaf != 0)
         put_leaf(sql, source, interval.leaf);
     else
-        put_source(sql, source);
+        relation_put_only(sql, source);
 }
 
 static void put_known_leaves(struct buffer *sql, const struct relation *source)
@@ -216,7 +191,7 @@ const char *statement_lock(const struct mapping *mapping, uint32_t leaf, struct 
     if (leaf != 0)
         buffer_printf(sql, "ONLY %s", relation_leaf(mapping->source, leaf)->name);
     else
-        put_source(sql, mapping->source);
+        relation_put_only(sql, mapping->source);
     buffer_puts(sql, " IN ACCESS SHARE MODE");
     return builder_finish(builder, arena, NULL);
 }
@@ -345,7 +320,8 @@ static bool item_identifies(const struct mapping *mapping, unsigned item)
 {
     if (!mapping->has_key)
         return true;
-    return item_is_key(mapping, item) || (mapping->merged && item_is_constant(mapping, item));
+    return mapping_item_is_key(mapping, item) ||
+           (mapping->merged && item_is_constant(mapping, item));
 }
 
 /* <expr> AS "column", … of the items for which `wanted` says so. */
@@ -378,7 +354,7 @@ static void put_match(struct builder *builder, const char *row)
         if (!item_identifies(mapping, i))
             continue;
         struct buffer *sql = &builder->sql;
-        const char *equals = item_is_key(mapping, i) ? " = m." : " IS NOT DISTINCT FROM m.";
+        const char *equals = mapping_item_is_key(mapping, i) ? " = m." : " IS NOT DISTINCT FROM m.";
         buffer_printf(sql, "%s%s.", word, row);
         quote_ident(sql, item_target_name(mapping, i));
         buffer_puts(sql, mapping->has_key ? equals : "::text IS NOT DISTINCT FROM (m.");
@@ -399,7 +375,7 @@ static void put_match_one(struct builder *builder)
     }
     buffer_puts(sql, "(portage_row.tableoid, portage_row.ctid) = (SELECT twin.tableoid, twin.ctid"
                      " FROM ");
-    put_target(sql, builder->mapping);
+    relation_put_only(sql, builder->mapping->target);
     buffer_puts(sql, " AS twin WHERE ");
     put_match(builder, "twin");
     buffer_puts(sql, " LIMIT 1)");
@@ -462,7 +438,7 @@ static void put_assignments(struct builder *builder, const struct column_set *pr
     const char *comma = "";
     for (int pass = 0; pass < 2 && comma[0] == '\0'; pass++) {
         for (unsigned i = 0; i < mapping->items_count; i++) {
-            bool settable = !item_is_key(mapping, i) && !item_is_constant(mapping, i);
+            bool settable = !mapping_item_is_key(mapping, i) && !item_is_constant(mapping, i);
             if ((pass == 0 && !settable) ||
                 !column_set_within(&mapping->items[i].select->uses, present))
                 continue;
@@ -490,13 +466,13 @@ static void put_update_where(struct builder *builder, const struct column_set *u
     buffer_puts(sql, " FROM portage_source AS ");
     quote_ident(sql, mapping->source->name);
     buffer_printf(sql, " WHERE (%s)), portage_update AS (UPDATE ", mapping->where);
-    put_target(sql, mapping);
+    relation_put_only(sql, mapping->target);
     buffer_puts(sql, " AS portage_row SET ");
     put_assignments(builder, uses);
     buffer_puts(sql, " FROM m WHERE ");
     put_match_one(builder);
     buffer_puts(sql, " RETURNING 1), portage_delete AS (DELETE FROM ");
-    put_target(sql, mapping);
+    relation_put_only(sql, mapping->target);
     buffer_puts(sql, " AS portage_row USING (SELECT ");
     put_items(builder, item_identifies);
     buffer_puts(sql, " FROM portage_source AS ");
@@ -527,7 +503,7 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     }
     /* Columns that are not there are bound as null and not assigned. */
     buffer_puts(&builder->sql, "UPDATE ");
-    put_target(&builder->sql, mapping);
+    relation_put_only(&builder->sql, mapping->target);
     buffer_puts(&builder->sql, " AS portage_row SET ");
     put_assignments(builder, present);
     buffer_puts(&builder->sql, " FROM (SELECT ");
@@ -552,7 +528,7 @@ void statement_delete(const struct mapping *mapping, unsigned rows, struct arena
             column_set_join(&uses, &mapping->items[i].select->uses);
     }
     buffer_puts(sql, "DELETE FROM ");
-    put_target(sql, mapping);
+    relation_put_only(sql, mapping->target);
     buffer_puts(sql, " AS portage_row USING (SELECT ");
     put_items(builder, item_identifies);
     buffer_puts(sql, " FROM ");
@@ -569,7 +545,7 @@ static const char *delete_part(struct builder *builder, struct arena *arena)
     struct buffer *sql = &builder->sql;
     const char *word = " WHERE ";
     buffer_puts(sql, "DELETE FROM ");
-    put_target(sql, mapping);
+    relation_put_only(sql, mapping->target);
     for (unsigned i = 0; i < mapping->items_count; i++) {
         if (!item_is_constant(mapping, i))
             continue;
@@ -592,7 +568,7 @@ const char *statement_truncate(const struct mapping *mapping, struct arena *aren
     if (mapping->merged)
         return delete_part(builder, arena);
     buffer_init(&name, 4096);
-    put_target(&name, mapping);
+    relation_put_only(&name, mapping->target);
     buffer_printf(sql,
                   "DO $portage$ BEGIN TRUNCATE %s; EXCEPTION WHEN feature_not_supported THEN"
                   " DELETE FROM %s; END $portage$",
@@ -616,7 +592,7 @@ const char *statement_read_back(const struct mapping *mapping, const struct colu
         quote_ident(sql, source->columns[c].name);
     }
     buffer_puts(sql, " FROM ");
-    put_source(sql, source);
+    relation_put_only(sql, source);
     for (unsigned k = 0; k < mapping->key_count; k++) {
         const struct column *key = &source->columns[mapping->key[k].source];
         buffer_puts(sql, k > 0 ? " AND " : " WHERE ");
@@ -655,7 +631,7 @@ const char *statement_sample_source(const struct mapping *mapping, int limit, st
         buffer_puts(sql, "::text");
     }
     buffer_puts(sql, " FROM ");
-    put_source(sql, source);
+    relation_put_only(sql, source);
     buffer_puts(sql, " WHERE ");
     for (unsigned c = 0; c < source->columns_count; c++) {
         if (!column_set_has(&uses, c) || !source->columns[c].toastable)

@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "pg/oid.h"
+#include "pg/quote.h"
 
 /* Tables of the application: ordinary and partitioned ones that are no partition themselves. */
 #define USER_RELATIONS                                                                             \
@@ -277,6 +278,13 @@ const struct leaf *relation_leaf(const struct relation *relation, uint32_t oid)
             return &relation->leaves[l];
     }
     return NULL;
+}
+
+void relation_put_only(struct buffer *sql, const struct relation *relation)
+{
+    if (relation->kind != 'p')
+        buffer_puts(sql, "ONLY ");
+    quote_name(sql, relation->schema, relation->name);
 }
 
 int relation_column(const struct relation *relation, const char *name)

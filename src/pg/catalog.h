@@ -95,6 +95,9 @@ const struct relation *catalog_find(const struct catalog *catalog, const char *s
                                     const char *name);
 /* NULL when it is no leaf of this relation. */
 const struct leaf *relation_leaf(const struct relation *relation, uint32_t oid);
+/* Its name in a statement, with ONLY: tables that inherit from it are tables of their own to us. Not for a
+ * partitioned table, whose rows are in others. */
+void relation_put_only(struct buffer *sql, const struct relation *relation);
 /* Index into relation->columns, -1 if there is none. */
 int relation_column(const struct relation *relation, const char *name);
 int relation_column_by_attnum(const struct relation *relation, int attnum);

@@ -36,9 +36,7 @@ char *quote_ident_dup(struct arena *arena, const char *name)
     struct buffer text;
     buffer_init(&text, strlen(name) * 2 + 2);
     quote_ident(&text, name);
-    char *copy = arena_strdup(arena, buffer_text(&text));
-    buffer_release(&text);
-    return copy;
+    return arena_take(arena, &text);
 }
 
 char *quote_name_dup(struct arena *arena, const char *schema, const char *name)
@@ -46,7 +44,5 @@ char *quote_name_dup(struct arena *arena, const char *schema, const char *name)
     struct buffer text;
     buffer_init(&text, (strlen(schema) + strlen(name)) * 2 + 5);
     quote_name(&text, schema, name);
-    char *copy = arena_strdup(arena, buffer_text(&text));
-    buffer_release(&text);
-    return copy;
+    return arena_take(arena, &text);
 }

@@ -17,18 +17,14 @@ static const char *extent_sql(const struct mapping *mapping, const struct leaf *
     buffer_printf(&sql, "SELECT min(v)::timestamp::text, max(v)::timestamp::text FROM"
                         " (SELECT (%s)::%s AS v FROM ",
                   item->select->expr, item->target->base_type);
-    if (leaf != NULL)
+    if (leaf != NULL) {
         buffer_printf(&sql, "ONLY %s AS ", leaf->name);
-    else
-        buffer_puts(&sql, source->kind == 'p' ? "" : "ONLY ");
-    if (leaf != NULL)
         quote_ident(&sql, source->name);
-    else
-        quote_name(&sql, source->schema, source->name);
+    } else {
+        relation_put_only(&sql, source);
+    }
     buffer_puts(&sql, ") AS portage_values WHERE pg_catalog.isfinite(v)");
-    const char *text = arena_strdup(arena, buffer_text(&sql));
-    buffer_release(&sql);
-    return text;
+    return arena_take(arena, &sql);
 }
 
 /*

@@ -90,9 +90,9 @@ static bool may_merge(const struct group_member *member, const struct change *ch
 /* What an ordered table has waiting is of another kind. */
 static bool breaks_order(const struct groups *groups, const struct change *change)
 {
-    struct group_kind kind = kind_of(change);
     if (!group_is_ordered(change->mapping))
         return false;
+    struct group_kind kind = kind_of(change);
     for (const struct group *group = groups->first; group != NULL; group = group->next) {
         if (group->kind.mapping->target == change->mapping->target && group->count > 0 &&
             !kind_equal(&group->kind, &kind))

@@ -111,3 +111,11 @@ char *arena_printf(struct arena *arena, const char *format, ...)
     va_end(args);
     return text;
 }
+
+char *arena_take(struct arena *arena, struct buffer *buffer)
+{
+    CHECK(!buffer_failed(buffer));
+    char *text = arena_strdup(arena, buffer_text(buffer));
+    buffer_release(buffer);
+    return text;
+}

@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 
-#include "util/check.h"
+#include "util/buffer.h"
 
 struct arena_block;
 
@@ -29,6 +29,8 @@ void *arena_zalloc(struct arena *arena, size_t size);
 char *arena_strdup(struct arena *arena, const char *text);
 char *arena_strndup(struct arena *arena, const char *text, size_t length);
 char *arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
+/* The text of a buffer, which is released and must not have failed. */
+char *arena_take(struct arena *arena, struct buffer *buffer);
 void *arena_memdup(struct arena *arena, const void *bytes, size_t size);
 
 static inline size_t arena_bytes(const struct arena *arena)

@@ -181,8 +181,7 @@ static bool tally_row(struct comparison *comparison, const struct rows *rows, in
 
 static bool tally_differs(const struct tally *a, const struct tally *b)
 {
-    return a->rows != b->rows || a->sum.low != b->sum.low || a->sum.high != b->sum.high ||
-           b->misplaced > 0;
+    return a->rows != b->rows || !digest_equal(a->sum, b->sum) || b->misplaced > 0;
 }
 
 /* How many buckets differ. */
@@ -210,7 +209,7 @@ static void count_rows(struct comparison *comparison)
 
 /* ---- by sums of the server ---- */
 
-static bool take_server_tally(const PGresult *result, struct tally *tally)
+static void take_server_tally(const PGresult *result, struct tally *tally)
 {
     const char *sum = result_text(result, 0, 1);
     tally->rows += (uint64_t)result_int(result, 0, 0);
@@ -221,7 +220,6 @@ static bool take_server_tally(const PGresult *result, struct tally *tally)
     for (const char *digit = sum + negative; *digit >= '0' && *digit <= '9'; digit++)
         value = value * 10 + (uint64_t)(*digit - '0');
     tally->sum.low += negative ? 0 - value : value;
-    return true;
 }
 
 static bool ask_digest(struct comparison *comparison, PGconn *conn, const char *select, int shard,
@@ -231,7 +229,9 @@ static bool ask_digest(struct comparison *comparison, PGconn *conn, const char *
     arena_init(&arena, 64 * 1024);
     const char *sql = reading_digest(comparison->mapping, select, shard != SOURCE, &arena);
     PGresult *result = conn_query_row(conn, sql, 0, NULL, err);
-    bool ok = result != NULL && take_server_tally(result, tally_of(comparison, shard, 0));
+    bool ok = result != NULL;
+    if (ok)
+        take_server_tally(result, tally_of(comparison, shard, 0));
     PQclear(result);
     arena_release(&arena);
     return ok;
@@ -291,7 +291,7 @@ static void enter_keyed(struct comparison *comparison, const struct rows *rows, 
     if (entry == NULL)
         entry = entry_add(comparison); /* the source does not have it: a suspect */
     bool met = shard != SOURCE && (entry->needed & bit) != 0 && rows->placed &&
-               entry->digest.low == rows->digest.low && entry->digest.high == rows->digest.high;
+               digest_equal(entry->digest, rows->digest);
     if (met)
         entry->needed &= ~bit;
     else

@@ -15,8 +15,8 @@ enum {
 
 /* What an earlier round saw. */
 struct evidence {
-    uint64_t newest;            /* transactions of the source that ran then are all below */
-    struct seen source, target; /* their versions only */
+    uint64_t newest;              /* transactions of the source that ran then are all below */
+    struct digest source, target; /* versions */
 };
 
 struct round {
@@ -56,7 +56,7 @@ static bool follow(struct session *session, struct round *round, lsn_t position,
         if (!seen_source(session, round->suspects[0], &round->arena, seen, err) ||
             !position_passed(session, position, passed, err))
             return false;
-        if (seen_same_version(seen, last))
+        if (digest_equal(seen->version, last->version))
             continue;
         last = seen;
         round->history_count++;
@@ -121,17 +121,18 @@ static enum verdict judge_one(const struct session *session, const struct round 
     if (was_at_source(session, round, i))
         return JUDGED_EQUAL;
     suspect->rounds++;
-    if (!seen_same_version(before, after)) {
+    if (!digest_equal(before->version, after->version)) {
         free(suspect->evidence);
         suspect->evidence = NULL;
         return JUDGED_OPEN;
     }
     if (mapping->has_key && untouched(before, after))
         return JUDGED_DIFFERENT;
-    struct evidence now = {.newest = round->newest, .source = *after, .target = *target};
+    struct evidence now = {
+        .newest = round->newest, .source = after->version, .target = target->version};
     const struct evidence *then = suspect->evidence;
-    if (then != NULL && seen_same_version(&then->source, after) &&
-        seen_same_version(&then->target, target))
+    if (then != NULL && digest_equal(then->source, after->version) &&
+        digest_equal(then->target, target->version))
         return round->oldest >= then->newest ? JUDGED_DIFFERENT : JUDGED_OPEN;
     if (suspect->evidence == NULL)
         suspect->evidence = check_malloc(sizeof *suspect->evidence);
@@ -173,10 +174,7 @@ static json_t *describe_key(const struct mapping *mapping, const struct seen_row
 {
     json_t *key = json_object();
     for (unsigned i = 0; row != NULL && i < mapping->items_count; i++) {
-        bool is_key = !mapping->has_key;
-        for (unsigned k = 0; k < mapping->key_count; k++)
-            is_key |= mapping->key[k].item == (int)i;
-        if (is_key)
+        if (!mapping->has_key || mapping_item_is_key(mapping, i))
             json_object_set_new(key, mapping->items[i].target->name, text_or_null(row->values[i]));
     }
     return key;

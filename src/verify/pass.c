@@ -1,7 +1,5 @@
 #include "verify/pass.h"
 
-#include <unistd.h>
-
 #include "pg/conn.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -120,7 +118,7 @@ static void show_progress(struct pass *pass)
 {
     char line[256];
     int64_t now_us = clock_monotonic_us();
-    if (isatty(STDERR_FILENO) != 1 || now_us - pass->told_us < PROGRESS_EVERY_US ||
+    if (!pass->options->progress || now_us - pass->told_us < PROGRESS_EVERY_US ||
         pass->next >= pass->tables_count)
         return;
     const struct table_pass *table = &pass->tables[pass->next];
@@ -195,7 +193,7 @@ static bool run_workers(struct pass *pass, struct error *err)
     for (unsigned w = 0; w < count; w++)
         pthread_join(threads[w], NULL);
     free(threads);
-    if (isatty(STDERR_FILENO) == 1)
+    if (pass->options->progress)
         log_set_status("");
     if (pass->stop.err.class != ERROR_NONE) {
         *err = pass->stop.err;
@@ -267,15 +265,11 @@ static bool skip_unfinished(struct pass *pass, struct session *session, struct e
 
 /* ---- the report ---- */
 
-static uint64_t differences_of(const struct judgement *judgement, const char *name)
+static uint64_t differences_of(const struct judgement *judgement, const struct mapping *mapping)
 {
-    size_t index;
-    json_t *difference;
     uint64_t count = 0;
-    json_array_foreach (judgement->differences, index, difference) {
-        const char *table = json_string_value(json_object_get(difference, "table"));
-        count += table != NULL && strcmp(table, name) == 0;
-    }
+    for (const struct suspect *guilty = judgement->guilty; guilty != NULL; guilty = guilty->next)
+        count += guilty->mapping == mapping;
     return count;
 }
 
@@ -288,11 +282,11 @@ static json_t *report_tables(const struct pass *pass, const struct judgement *ju
         json_t *object = json_pack("{s:s, s:I, s:I, s:I}", "name", name, "source_rows",
                                    (json_int_t)table->compared.source_rows, "target_rows",
                                    (json_int_t)table->compared.target_rows, "differences",
-                                   (json_int_t)differences_of(judgement, name));
+                                   (json_int_t)differences_of(judgement, table->mapping));
         if (table->skipped != NULL)
             json_object_set_new(object, "skipped", json_string(table->skipped));
         if (table->shard_rows != NULL)
-            json_object_set_new(object, "shard_rows", table->shard_rows);
+            json_object_set(object, "shard_rows", table->shard_rows);
         json_array_append_new(tables, object);
     }
     return tables;
@@ -459,6 +453,8 @@ bool verify_tables(const struct config *config, const struct mapping *const *tab
     for (unsigned t = 0; t < tables_count; t++)
         pass.tables[t] = (struct table_pass){.mapping = tables[t], .rows_of_interval = ROWS_FIRST};
     bool ok = run_pass(&pass, verification, err);
+    for (unsigned t = 0; t < tables_count; t++)
+        json_decref(pass.tables[t].shard_rows);
     free(pass.tables);
     arena_release(&pass.arena);
     pthread_mutex_destroy(&pass.lock);

@@ -127,9 +127,7 @@ const char *reading_place_table(const struct mapping *mapping, struct arena *are
     put_place_table(&sql, mapping);
     buffer_printf(&sql, " (key %s) PARTITION BY HASH (key)",
                   mapping->items[mapping->shard_item].target->base_type);
-    const char *text = arena_strdup(arena, buffer_text(&sql));
-    buffer_release(&sql);
-    return text;
+    return arena_take(arena, &sql);
 }
 
 static void put_place(struct buffer *sql, const struct mapping *mapping, unsigned shard,
@@ -156,9 +154,8 @@ static void put_placed(struct buffer *sql, const struct mapping *mapping, unsign
 
 static void put_source_table(struct buffer *sql, const struct mapping *mapping)
 {
-    const struct relation *source = mapping->source;
-    buffer_puts(sql, source->kind == 'p' ? " FROM " : " FROM ONLY ");
-    quote_name(sql, source->schema, source->name);
+    buffer_puts(sql, " FROM ");
+    relation_put_only(sql, mapping->source);
 }
 
 /* Which rows of the target are this mapping's: those with a merge's constants. */
@@ -185,8 +182,8 @@ static void put_sample(struct buffer *sql, double percent)
 static const char *put_target_table(struct buffer *sql, const struct mapping *mapping,
                                     double percent)
 {
-    buffer_puts(sql, mapping->target->kind == 'p' ? " FROM " : " FROM ONLY ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
+    buffer_puts(sql, " FROM ");
+    relation_put_only(sql, mapping->target);
     put_sample(sql, percent);
     return put_target_where(sql, mapping);
 }
@@ -237,14 +234,6 @@ static void put_bounds(struct buffer *sql, const struct mapping *mapping, struct
     }
 }
 
-static const char *finish(struct buffer *sql, struct arena *arena)
-{
-    CHECK(!buffer_failed(sql));
-    const char *text = arena_strdup(arena, buffer_text(sql));
-    buffer_release(sql);
-    return text;
-}
-
 const char *reading_source(const struct mapping *mapping, struct bounds bounds, struct arena *arena)
 {
     struct buffer sql;
@@ -253,7 +242,7 @@ const char *reading_source(const struct mapping *mapping, struct bounds bounds, 
     put_source_items(&sql, mapping, false);
     put_source_table(&sql, mapping);
     put_bounds(&sql, mapping, bounds, put_source_filter(&sql, mapping), false);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_target(const struct mapping *mapping, struct bounds bounds, unsigned shard,
@@ -266,7 +255,7 @@ const char *reading_target(const struct mapping *mapping, struct bounds bounds, 
     buffer_puts(&sql, " AS portage_placed, ");
     put_target_items(&sql, mapping, false);
     put_bounds(&sql, mapping, bounds, put_target_table(&sql, mapping, 100), true);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_source_sample(const struct mapping *mapping, double percent, int64_t rows,
@@ -280,7 +269,7 @@ const char *reading_source_sample(const struct mapping *mapping, double percent,
     put_sample(&sql, percent);
     put_source_filter(&sql, mapping);
     buffer_printf(&sql, " ORDER BY pg_catalog.random() LIMIT %lld", (long long)rows);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_target_sample(const struct mapping *mapping, double percent, int64_t rows,
@@ -294,7 +283,7 @@ const char *reading_target_sample(const struct mapping *mapping, double percent,
     put_target_items(&sql, mapping, false);
     put_target_table(&sql, mapping, percent);
     buffer_printf(&sql, " ORDER BY pg_catalog.random() LIMIT %lld", (long long)rows);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_count(const struct mapping *mapping, bool target, struct arena *arena)
@@ -308,7 +297,7 @@ const char *reading_count(const struct mapping *mapping, bool target, struct are
         put_source_table(&sql, mapping);
         put_source_filter(&sql, mapping);
     }
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_digest(const struct mapping *mapping, const char *select, bool target,
@@ -322,7 +311,7 @@ const char *reading_digest(const struct mapping *mapping, const char *select, bo
         buffer_printf(&sql, "%sportage_%u", i > 0 ? ", " : "", i);
     buffer_printf(&sql, ")::text, 0)::numeric), 0), %s FROM (%s) AS portage_rows",
                   target ? "COALESCE(pg_catalog.bool_and(portage_placed), true)" : "true", select);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_key_at(const struct mapping *mapping, const char *const *lower, int64_t rows,
@@ -344,7 +333,7 @@ const char *reading_key_at(const struct mapping *mapping, const char *const *low
         quote_ident(&sql, key_column_of(mapping, k, false)->name);
     }
     buffer_printf(&sql, " OFFSET %lld LIMIT 1", (long long)rows - 1);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 /* ---- single rows ---- */
@@ -401,7 +390,7 @@ const char *reading_source_row(const struct mapping *mapping, struct arena *aren
     put_source_items(&sql, mapping, true);
     put_source_table(&sql, mapping);
     put_key_match(&sql, mapping, put_source_filter(&sql, mapping), false);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_target_row(const struct mapping *mapping, unsigned shard, unsigned shards,
@@ -414,7 +403,7 @@ const char *reading_target_row(const struct mapping *mapping, unsigned shard, un
     buffer_puts(&sql, ", ");
     put_target_items(&sql, mapping, true);
     put_key_match(&sql, mapping, put_target_table(&sql, mapping, 100), true);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_target_match(const struct mapping *mapping, struct arena *arena)
@@ -422,7 +411,7 @@ const char *reading_target_match(const struct mapping *mapping, struct arena *ar
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
     put_key_match(&sql, mapping, put_target_where(&sql, mapping), true);
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_place(const struct mapping *mapping, unsigned shard, unsigned shards,
@@ -432,7 +421,7 @@ const char *reading_place(const struct mapping *mapping, unsigned shard, unsigne
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "SELECT ");
     put_place(&sql, mapping, shard, shards, "$1");
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }
 
 const char *reading_strays(const struct mapping *const *parts, unsigned parts_count,
@@ -443,8 +432,7 @@ const char *reading_strays(const struct mapping *const *parts, unsigned parts_co
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "SELECT pg_catalog.array_agg(o.row) FROM (SELECT tableoid::text || '/' ||"
                       " ctid::text || '/' || xmin::text AS row FROM ");
-    buffer_puts(&sql, target->kind == 'p' ? "" : "ONLY ");
-    quote_name(&sql, target->schema, target->name);
+    relation_put_only(&sql, target);
     for (unsigned p = 0; p < parts_count; p++) {
         buffer_puts(&sql, p == 0 ? " WHERE NOT (true" : " AND NOT (true");
         for (unsigned i = 0; i < parts[p]->items_count; i++) {
@@ -458,5 +446,5 @@ const char *reading_strays(const struct mapping *const *parts, unsigned parts_co
     }
     buffer_puts(&sql, " AND ($1::text[] IS NULL OR tableoid::text || '/' || ctid::text || '/' ||"
                       " xmin::text = ANY ($1::text[])) LIMIT 10000) AS o");
-    return finish(&sql, arena);
+    return arena_take(arena, &sql);
 }

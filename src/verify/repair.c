@@ -8,16 +8,12 @@
 #include "verify/reading.h"
 #include "verify/seen.h"
 
-enum { STATEMENT_MAX = 1 << 20 };
+enum {
+    STATEMENT_MAX = 1 << 20,
+    AGAIN_US = 20 * 1000, /* after a row that somebody is writing */
+};
 
 /* ---- statements ---- */
-
-static void put_table(struct buffer *sql, const struct mapping *mapping)
-{
-    if (mapping->target->kind != 'p')
-        buffer_puts(sql, "ONLY ");
-    quote_name(sql, mapping->target->schema, mapping->target->name);
-}
 
 /* DELETE of every row of the key; parameters as in reading_target_row(). */
 static const char *delete_sql(const struct mapping *mapping, struct arena *arena)
@@ -25,11 +21,9 @@ static const char *delete_sql(const struct mapping *mapping, struct arena *arena
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "DELETE FROM ");
-    put_table(&sql, mapping);
+    relation_put_only(&sql, mapping->target);
     buffer_puts(&sql, reading_target_match(mapping, arena));
-    const char *text = arena_strdup(arena, buffer_text(&sql));
-    buffer_release(&sql);
-    return text;
+    return arena_take(arena, &sql);
 }
 
 /* INSERT of all items, each as the text of a parameter. */
@@ -47,19 +41,14 @@ static const char *insert_sql(const struct mapping *mapping, struct arena *arena
     for (unsigned i = 0; i < mapping->items_count; i++)
         buffer_printf(&sql, "%s$%u", i > 0 ? ", " : "(", i + 1);
     buffer_putc(&sql, ')');
-    const char *text = arena_strdup(arena, buffer_text(&sql));
-    buffer_release(&sql);
-    return text;
+    return arena_take(arena, &sql);
 }
 
 /* What an UPDATE in place sets: not the key, which is the same, nor what only an INSERT may give. */
 static bool is_settable(const struct mapping *mapping, unsigned item)
 {
-    for (unsigned k = 0; k < mapping->key_count; k++) {
-        if (mapping->key[k].item == (int)item)
-            return false;
-    }
-    return mapping->items[item].select->kind != SELECT_CONSTANT &&
+    return !mapping_item_is_key(mapping, item) &&
+           mapping->items[item].select->kind != SELECT_CONSTANT &&
            !mapping->items[item].target->identity_always;
 }
 
@@ -71,7 +60,7 @@ static const char *update_sql(const struct mapping *mapping, struct arena *arena
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "UPDATE ");
-    put_table(&sql, mapping);
+    relation_put_only(&sql, mapping->target);
     *count = 0;
     for (unsigned i = 0; i < mapping->items_count; i++) {
         if (!is_settable(mapping, i))
@@ -84,9 +73,8 @@ static const char *update_sql(const struct mapping *mapping, struct arena *arena
     buffer_puts(&sql, " WHERE tableoid = pg_catalog.split_part($1, '/', 1)::oid"
                       " AND ctid = pg_catalog.split_part($1, '/', 2)::tid"
                       " AND xmin::text = pg_catalog.split_part($1, '/', 3)");
-    const char *text = *count > 0 ? arena_strdup(arena, buffer_text(&sql)) : NULL;
-    buffer_release(&sql);
-    return text;
+    const char *text = arena_take(arena, &sql);
+    return *count > 0 ? text : NULL;
 }
 
 /* ---- one key ---- */
@@ -192,11 +180,11 @@ struct before {
 static bool is_still(const struct before *before, const struct seen *source,
                      const struct seen *target, uint64_t oldest)
 {
-    if (!seen_same_version(&before->source, source))
+    if (!digest_equal(before->source.version, source->version))
         return false;
     if (source->count == 1 && !source->rows[0].touched)
         return true;
-    return oldest >= before->newest && seen_same_version(&before->target, target);
+    return oldest >= before->newest && digest_equal(before->target.version, target->version);
 }
 
 static bool bring_when_still(struct session *session, const struct suspect *suspect,
@@ -232,15 +220,14 @@ static bool look_before(struct session *session, const struct suspect *suspect, 
 /* *held is false when a lane is inside a long transaction: it may wait for one that we hold. */
 static bool hold_lanes(struct session *session, bool *held, struct error *err)
 {
-    *held = on_all_shards(session,
-                          "BEGIN; SET LOCAL lock_timeout = '200ms';"
-                          "SELECT FROM portage.lane ORDER BY lane FOR UPDATE;"
-                          "SET LOCAL lock_timeout = 0",
-                          err);
-    if (*held || strcmp(err->sqlstate, "55P03") != 0)
-        return *held;
+    *held = on_all_shards(session, "BEGIN; SET LOCAL lock_timeout = '200ms'", err);
+    if (!*held)
+        return false;
+    *held = on_all_shards(session, "SELECT FROM portage.lane ORDER BY lane FOR UPDATE", err);
+    if (!*held && strcmp(err->sqlstate, "55P03") != 0)
+        return false;
     error_clear(err);
-    return true;
+    return !*held || on_all_shards(session, "SET LOCAL lock_timeout = 0", err);
 }
 
 static bool try_once(struct session *session, const struct suspect *suspect, struct arena *arena,
@@ -265,12 +252,10 @@ static bool repair_one(struct session *session, const struct suspect *suspect,
     *done = false;
     arena_init(&arena, 64 * 1024);
     while (ok && !*done && clock_monotonic_us() < deadline_us) {
-        if (session_stopped(session)) {
-            ok = stop_error(err);
-            break;
-        }
         arena_clear(&arena);
         ok = try_once(session, suspect, &arena, done, judgement, err);
+        if (ok && !*done && session_wait(session, AGAIN_US))
+            ok = stop_error(err);
     }
     arena_release(&arena);
     return ok;

@@ -22,6 +22,11 @@ struct digest {
     uint64_t low, high;
 };
 
+static inline bool digest_equal(struct digest a, struct digest b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
 struct rows {
     PGconn *conn;
     const struct mapping *mapping;

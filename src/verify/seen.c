@@ -131,12 +131,6 @@ bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
     return result != NULL;
 }
 
-bool seen_same_version(const struct seen *a, const struct seen *b)
-{
-    return a->count == b->count && a->version.low == b->version.low &&
-           a->version.high == b->version.high;
-}
-
 /* 1.50 and 1.5 are the same number. */
 static size_t without_trailing_zeros(const char *number)
 {

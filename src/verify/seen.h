@@ -18,7 +18,7 @@ struct seen {
         const char *version; /* tableoid/ctid/xmin */
         const char **values; /* the mapping's items; NULL is null. None without a key. */
     } * rows;
-    struct digest version; /* of all of them */
+    struct digest version; /* of all of them; zero for none */
 };
 
 /* Allocated from the arena. */
@@ -34,9 +34,6 @@ bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
 /* Whether the target's rows are what the source's row makes. */
 bool seen_equal(const struct session *session, const struct mapping *mapping,
                 const struct seen *source, const struct seen *target);
-
-/* Whether the same versions of the same rows were seen. */
-bool seen_same_version(const struct seen *a, const struct seen *b);
 
 /* Whether a value of an item is the same on both sides. */
 bool value_same(const struct session *session, const struct mapping *mapping, unsigned item,

@@ -15,6 +15,7 @@ struct verify_options {
     bool strict;        /* a numeric's display scale counts too */
     int64_t rate_max;   /* bytes/s read from the source; 0 is no limit */
     int workers;
+    bool progress; /* show it on the terminal */
     bool repair, dry_run;
     bool counts;         /* only count */
     int64_t sample;      /* only so many rows of each table; 0 is all */

@@ -85,7 +85,7 @@ def test_killed_at_random_moments(carried_bank, request):
     carried_bank.portage.start()
     for _ in range(KILLS):
         # The moment is what is tested: any will do, and the seed names them.
-        time.sleep(dice.choice([0.05, 0.3, 1, 3]) * dice.random())
+        time.sleep(dice.choice([0.05, 0.3, 1, 3]) * dice.random())  # the moment is what is tested
         carried_bank.portage.kill9()
         carried_bank.portage.restart()
     carried_bank.portage.wait_for_phase("ready", READY_TIMEOUT)

@@ -5,7 +5,6 @@ import pty
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -137,7 +136,7 @@ def test_O6_an_instance_that_slept_writes_nothing(plain):
             " WHERE database = current_database() AND active") is not None, 10, "the slot")
         os.kill(first.process.pid, signal.SIGCONT)
         writers.wait_for_transactions(200)
-        time.sleep(1)
+        first.wait_for_log("waiting as a standby", timeout=60)
         plain.portage = second
         plain.finish_load_and_compare(writers)
     assert first.is_running()
