@@ -125,8 +125,8 @@ static bool create_lanes(const struct migration *migration, int64_t epoch, lsn_t
     const char *const values[] = {lanes, lsn_text(start, position), epoch_text};
     for (unsigned s = 0; s < migration->shards_count; s++) {
         PGresult *result = conn_query(migration->shards[s],
-                                      "INSERT INTO portage.lane (lane, progress, epoch)"
-                                      " SELECT l, $2::pg_lsn, $3::bigint"
+                                      "INSERT INTO portage.lane (stream, lane, progress, epoch)"
+                                      " SELECT 0, l, $2::pg_lsn, $3::bigint"
                                       "   FROM pg_catalog.generate_series(0, $1::int - 1) AS l"
                                       " ON CONFLICT DO NOTHING",
                                       3, values, err);
@@ -143,8 +143,9 @@ static bool least_progress(const struct migration *migration, lsn_t *least, stru
     for (unsigned s = 0; s < migration->shards_count; s++) {
         lsn_t progress;
         PGresult *result = conn_query_row(migration->shards[s],
-                                          "SELECT pg_catalog.min(progress) FROM portage.lane", 0,
-                                          NULL, err);
+                                          "SELECT pg_catalog.min(progress) FROM portage.lane"
+                                          " WHERE stream = 0",
+                                          0, NULL, err);
         bool ok = result != NULL && result_lsn(result, 0, 0, &progress, err);
         PQclear(result);
         if (!ok)
@@ -160,7 +161,7 @@ static bool install_schemas(const struct config *config, struct error *err)
 {
     for (unsigned s = 0; s < config->shards_count; s++) {
         PGconn *conn = conn_open(config->shards[s].text, CONN_SESSION, "prepare", err);
-        bool ok = conn != NULL && schema_install_shard(conn, err);
+        bool ok = conn != NULL && schema_install(conn, err);
         conn_close(conn);
         if (!ok)
             return error_context(err, "shard %u", s);

@@ -276,7 +276,7 @@ bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop,
                   struct error *err)
 {
     char *recorded;
-    if (!check_identity(migration, err) || !schema_install_source(migration->source, err) ||
+    if (!check_identity(migration, err) || !schema_install(migration->source, err) ||
         !setting_get(migration->shards[0], "slot_start", &recorded, err))
         return false;
     if (recorded == NULL) /* later, a table that is not published has changes that nobody brings */

@@ -116,7 +116,7 @@ static bool read_lanes(struct reading *reading, unsigned shard)
         reading->shards[shard],
         "SELECT lane, progress, changes, source_time,"
         "       EXTRACT(epoch FROM pg_catalog.clock_timestamp() - source_time)::text"
-        "  FROM portage.lane ORDER BY lane",
+        "  FROM portage.lane WHERE stream = 0 ORDER BY lane",
         0, NULL, reading->err);
     if (result == NULL)
         return false;

@@ -4,7 +4,7 @@
 
 /* One transaction: it is there whole or not at all. The advisory lock keeps two instances that start
  * at the same moment from racing on CREATE … IF NOT EXISTS. */
-static const char shard_sql[] =
+static const char schema_sql[] =
     "BEGIN;"
     "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('portage.schema'));"
     "CREATE SCHEMA IF NOT EXISTS portage;"
@@ -13,16 +13,19 @@ static const char shard_sql[] =
     "  epoch bigint NOT NULL);"
     "INSERT INTO portage.instance (epoch) VALUES (0) ON CONFLICT DO NOTHING;"
     "CREATE TABLE IF NOT EXISTS portage.lane ("
-    "  lane int PRIMARY KEY,"
+    "  stream int," /* which server's changes: 0, or on the way back the shard that they come from */
+    "  lane int,"
     "  progress pg_lsn NOT NULL," /* all that committed at the source before it is durable here */
     "  source_time timestamptz,"  /* commit time of the last transaction applied */
     "  written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
-    "  partial_lsn pg_lsn,"        /* a transaction that was cut by a barrier, */
+    "  partial_lsn pg_lsn,"             /* a transaction that was cut by a barrier, */
     "  partial int NOT NULL DEFAULT 0," /* and how many of its changes are done */
     "  changes bigint NOT NULL DEFAULT 0,"
-    "  epoch bigint NOT NULL) WITH (fillfactor = 20);"
+    "  marker bigint NOT NULL DEFAULT 0," /* the last portage.marker of that server seen by it */
+    "  epoch bigint NOT NULL,"
+    "  PRIMARY KEY (stream, lane)) WITH (fillfactor = 20);"
     "CREATE TABLE IF NOT EXISTS portage.ghost ("
-    "  mapping text NOT NULL, lane int NOT NULL,"
+    "  mapping text NOT NULL, stream int NOT NULL, lane int NOT NULL,"
     "  key text NOT NULL);" /* of the source, written as an array of texts */
     /* No primary key: keys may be longer than a btree takes. */
     "CREATE INDEX IF NOT EXISTS ghost_key ON portage.ghost USING hash (key);"
@@ -37,14 +40,14 @@ static const char shard_sql[] =
     "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
     "CREATE TABLE IF NOT EXISTS portage.leaf ("
     "  leaf oid PRIMARY KEY, name text NOT NULL,"
-    "  file oid NOT NULL,"          /* where its rows were at the last look for DDL */
-    "  late bool NOT NULL,"         /* it came after the copy began */
-    "  published bool NOT NULL);"   /* no change of it is missing from the stream */
+    "  file oid NOT NULL,"        /* where its rows were at the last look for DDL */
+    "  late bool NOT NULL,"       /* it came after the copy began */
+    "  published bool NOT NULL);" /* no change of it is missing from the stream */
     "CREATE TABLE IF NOT EXISTS portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
     "  lower text[], upper text[],"
-    "  snapshot text NOT NULL,"  /* txid_current_snapshot() at the source */
-    "  lsn pg_lsn NOT NULL,"     /* L: the chunk is needed until progress has passed it */
+    "  snapshot text NOT NULL," /* txid_current_snapshot() at the source */
+    "  lsn pg_lsn NOT NULL,"    /* L: the chunk is needed until progress has passed it */
     "  PRIMARY KEY (mapping, range, ordinal));"
     "CREATE TABLE IF NOT EXISTS portage.deferred ("
     "  ordinal int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
@@ -66,6 +69,9 @@ static const char shard_sql[] =
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
     "  table_name text NOT NULL, kind text NOT NULL, key jsonb NOT NULL, shards jsonb NOT NULL,"
     "  columns jsonb NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS portage.marker ("
+    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), purpose text NOT NULL);"
     "CREATE OR REPLACE VIEW portage.status AS"
     "  SELECT r.mapping, pg_catalog.count(*) AS ranges,"
     "         pg_catalog.count(*) FILTER (WHERE r.done) AS ranges_done,"
@@ -88,21 +94,12 @@ static const char shard_sql[] =
     "   GROUP BY r.mapping, slowest.progress, slowest.source_time;"
     "COMMIT";
 
-static const char source_sql[] =
-    "BEGIN;"
-    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('portage.schema'));"
-    "CREATE SCHEMA IF NOT EXISTS portage;"
-    "CREATE TABLE IF NOT EXISTS portage.marker ("
-    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
-    "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), purpose text NOT NULL);"
-    "COMMIT";
-
-static bool schema_install(PGconn *conn, const char *sql, struct error *err)
+bool schema_install(PGconn *conn, struct error *err)
 {
     bool exists;
     if (!schema_exists(conn, &exists, err))
         return false;
-    if (conn_exec(conn, sql, err))
+    if (conn_exec(conn, schema_sql, err))
         return true;
     struct error ignored = ERROR_INIT;
     if (!conn_exec(conn, "ROLLBACK", &ignored)) {
@@ -114,21 +111,10 @@ static bool schema_install(PGconn *conn, const char *sql, struct error *err)
     return false;
 }
 
-bool schema_install_shard(PGconn *shard, struct error *err)
-{
-    return schema_install(shard, shard_sql, err);
-}
-
-bool schema_install_source(PGconn *source, struct error *err)
-{
-    return schema_install(source, source_sql, err);
-}
-
 bool schema_exists(PGconn *conn, bool *exists, struct error *err)
 {
-    PGresult *result =
-        conn_query_row(conn, "SELECT pg_catalog.to_regnamespace('portage') IS NOT NULL", 0, NULL,
-                       err);
+    PGresult *result = conn_query_row(
+        conn, "SELECT pg_catalog.to_regnamespace('portage') IS NOT NULL", 0, NULL, err);
     if (result == NULL)
         return false;
     *exists = result_bool(result, 0, 0);

@@ -2,20 +2,25 @@
  * The schema portage: where all durable state lives, in the databases themselves, written in the
  * same transactions as the rows it speaks of. The process keeps nothing that it cannot lose.
  *
- * On every shard:  portage.instance  one row: the epoch
- *                  portage.lane      progress of each lane
- *                  portage.ghost     rows that a lane could not make, until the stream removes them
- *                  portage.range     cursor of each range of each mapping
- *                  portage.chunk     snapshots of chunks that the stream may still need
- *                  portage.deferred  indexes, keys and triggers that wait until after the copy
- *                  portage.created   what our own DDL has made there
- *                  portage.status    a view: how far each mapping is
- *                  portage.dead_letter (its place is kept for the dead-letter queue)
- * On the first shard, "control", also:
- *                  portage.setting   what must not change between runs, and the phase
- *                  portage.journal   phases and decisions, with their times
- *                  portage.leaf      the source's tables that hold the rows which are carried
- * On the source:   portage.marker    rows that we write to see them come out of the stream
+ * The same on every server, because each of them is written to by us, and each may be where changes
+ * come from (rollback).
+ *
+ *   portage.instance  one row: the epoch
+ *   portage.lane      progress of each lane that applies to this server
+ *   portage.ghost     rows that a lane could not make, until the stream removes them
+ *   portage.marker    rows that we write to see them come out of this server's stream
+ *   portage.deferred  indexes, keys and triggers that wait until after the copy
+ *   portage.created   what our own DDL has made here
+ * Filled on the shards only:
+ *   portage.range     cursor of each range of each mapping
+ *   portage.chunk     snapshots of chunks that the stream may still need
+ *   portage.status    a view: how far each mapping is
+ *   portage.dead_letter (its place is kept for the dead-letter queue)
+ * Filled on the first shard, "control", only:
+ *   portage.setting   what must not change between runs, and the phase
+ *   portage.journal   phases and decisions, with their times
+ *   portage.leaf      the source's tables that hold the rows which are carried
+ *   portage.difference  what the last pass of verify found
  *
  * Every row that a lane or a copy writes carries the epoch of the instance that may write it. Raising
  * the epoch updates all these rows, so it waits for whatever a dead instance still has in flight, and
@@ -29,8 +34,7 @@
 #include "util/error.h"
 
 /* Idempotent. */
-bool schema_install_shard(PGconn *shard, struct error *err) MUST_CHECK;
-bool schema_install_source(PGconn *source, struct error *err) MUST_CHECK;
+bool schema_install(PGconn *conn, struct error *err) MUST_CHECK;
 
 /* Whether the schema is there at all. */
 bool schema_exists(PGconn *conn, bool *exists, struct error *err) MUST_CHECK;

@@ -22,13 +22,13 @@ struct prepared {
     UT_hash_handle hh;
 };
 
-void applier_init(struct applier *applier, unsigned lane, struct pipeline *pipeline,
-                  const char *source_conninfo, struct stop *stop)
+void applier_init(struct applier *applier, unsigned stream, unsigned lane,
+                  struct pipeline *pipeline, const char *source_conninfo, struct stop *stop)
 {
     *applier = (struct applier){.pipeline = pipeline};
     groups_init(&applier->groups);
     readback_init(&applier->readback, source_conninfo, stop);
-    ghosts_init(&applier->ghosts, lane);
+    ghosts_init(&applier->ghosts, stream, lane);
     arena_init(&applier->arena, 64 * 1024);
     applier->values = check_calloc(PARAMS_MAX, sizeof *applier->values);
     applier->lengths = check_calloc(PARAMS_MAX, sizeof *applier->lengths);

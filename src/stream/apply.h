@@ -28,9 +28,9 @@ struct applier {
     int *lengths;
 };
 
-/* `pipeline`, `source_conninfo` and `stop` must outlive it. `lane` is its number. */
-void applier_init(struct applier *applier, unsigned lane, struct pipeline *pipeline,
-                  const char *source_conninfo, struct stop *stop);
+/* `pipeline`, `source_conninfo` and `stop` must outlive it. `stream` and `lane` are its numbers. */
+void applier_init(struct applier *applier, unsigned stream, unsigned lane,
+                  struct pipeline *pipeline, const char *source_conninfo, struct stop *stop);
 void applier_release(struct applier *applier);
 
 /* The change, and all it points to, must live until applier_flush(), and then until the pipeline has

@@ -4,7 +4,9 @@
 
 #include "pg/conn.h"
 
-enum { ID_BYTES_MAX = 256 * 1024 * 1024 }; /* a key of the router's limit, each byte of it escaped */
+enum {
+    ID_BYTES_MAX = 256 * 1024 * 1024
+}; /* a key of the router's limit, each byte of it escaped */
 
 /* `id` is the mapping's name, a NUL, and the key as it stands in portage.ghost. */
 struct ghost {
@@ -13,9 +15,9 @@ struct ghost {
     char id[];
 };
 
-void ghosts_init(struct ghosts *ghosts, unsigned lane)
+void ghosts_init(struct ghosts *ghosts, unsigned stream, unsigned lane)
 {
-    *ghosts = (struct ghosts){.lane = lane};
+    *ghosts = (struct ghosts){.stream = stream, .lane = lane};
     buffer_init(&ghosts->id, ID_BYTES_MAX);
 }
 
@@ -92,11 +94,14 @@ bool ghosts_know(struct ghosts *ghosts, const struct change *change)
 
 bool ghosts_load(struct ghosts *ghosts, PGconn *shard, struct error *err)
 {
-    char lane[12];
-    const char *const values[] = {lane};
+    char stream[12], lane[12];
+    const char *const values[] = {stream, lane};
+    snprintf(stream, sizeof stream, "%u", ghosts->stream);
     snprintf(lane, sizeof lane, "%u", ghosts->lane);
-    PGresult *result = conn_query(
-        shard, "SELECT mapping, key FROM portage.ghost WHERE lane = $1::int", 1, values, err);
+    PGresult *result = conn_query(shard,
+                                  "SELECT mapping, key FROM portage.ghost"
+                                  " WHERE stream = $1::int AND lane = $2::int",
+                                  2, values, err);
     if (result == NULL)
         return error_context(err, "reading the ghosts of lane %u", ghosts->lane);
     for (int row = 0; row < PQntuples(result); row++) {
@@ -108,15 +113,16 @@ bool ghosts_load(struct ghosts *ghosts, PGconn *shard, struct error *err)
     return true;
 }
 
-/* `sql` takes mapping, lane and key of the id at hand. */
+/* `sql` takes mapping, stream, lane and key of the id at hand. */
 static bool run(struct ghosts *ghosts, struct pipeline *pipeline, const char *sql,
                 struct error *err)
 {
-    char lane[12];
+    char stream[12], lane[12];
     const char *mapping = buffer_text(&ghosts->id);
-    const char *const values[] = {mapping, lane, mapping + strlen(mapping) + 1};
+    const char *const values[] = {mapping, stream, lane, mapping + strlen(mapping) + 1};
+    snprintf(stream, sizeof stream, "%u", ghosts->stream);
     snprintf(lane, sizeof lane, "%u", ghosts->lane);
-    return pipeline_query(pipeline, sql, 3, values, EXPECT_OK, err);
+    return pipeline_query(pipeline, sql, 4, values, EXPECT_OK, err);
 }
 
 bool ghosts_add(struct ghosts *ghosts, struct pipeline *pipeline, const struct change *change,
@@ -125,7 +131,9 @@ bool ghosts_add(struct ghosts *ghosts, struct pipeline *pipeline, const struct c
     id_of_change(ghosts, change);
     remember(ghosts);
     return run(ghosts, pipeline,
-               "INSERT INTO portage.ghost (mapping, lane, key) VALUES ($1, $2::int, $3)", err);
+               "INSERT INTO portage.ghost (mapping, stream, lane, key)"
+               " VALUES ($1, $2::int, $3::int, $4)",
+               err);
 }
 
 bool ghosts_forget(struct ghosts *ghosts, struct pipeline *pipeline, const struct change *change,
@@ -136,7 +144,8 @@ bool ghosts_forget(struct ghosts *ghosts, struct pipeline *pipeline, const struc
     CHECK(ghost != NULL);
     remove_one(ghosts, ghost);
     return run(ghosts, pipeline,
-               "DELETE FROM portage.ghost WHERE mapping = $1 AND lane = $2::int AND key = $3",
+               "DELETE FROM portage.ghost"
+               " WHERE mapping = $1 AND stream = $2::int AND lane = $3::int AND key = $4",
                err);
 }
 

@@ -20,12 +20,12 @@
 #include "stream/pipeline.h"
 
 struct ghosts {
-    unsigned lane;
+    unsigned stream, lane;
     struct ghost *known;
     struct buffer id; /* of the change asked about */
 };
 
-void ghosts_init(struct ghosts *ghosts, unsigned lane);
+void ghosts_init(struct ghosts *ghosts, unsigned stream, unsigned lane);
 void ghosts_release(struct ghosts *ghosts);
 
 /* Reads those of this lane, before anything is applied. */

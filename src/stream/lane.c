@@ -22,6 +22,7 @@ struct lane {
     struct stream *stream;
     unsigned shard;
     unsigned number;
+    char stream_text[12], number_text[12]; /* its row of portage.lane */
     const char *conninfo;
     struct queue *queue;
 
@@ -59,10 +60,12 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
     lane->stream = stream;
     lane->shard = shard;
     lane->number = number;
+    snprintf(lane->stream_text, sizeof lane->stream_text, "%u", stream->number);
+    snprintf(lane->number_text, sizeof lane->number_text, "%u", number);
     lane->conninfo = conninfo;
     lane->queue = queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
-    applier_init(&lane->applier, number, &lane->pipeline, stream->config->source.text,
-                 stream->stop);
+    applier_init(&lane->applier, stream->number, number, &lane->pipeline,
+                 stream->config->source.text, stream->stop);
     pthread_mutex_init(&lane->counts_lock, NULL);
     return lane;
 }
@@ -121,15 +124,13 @@ void lane_read_counts(struct lane *lane, struct lane_counts *counts)
 
 bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
 {
-    char number[12];
     lsn_t progress;
-    const char *const values[] = {number};
-    snprintf(number, sizeof number, "%u", lane->number);
+    const char *const values[] = {lane->stream_text, lane->number_text};
     PGresult *result =
         conn_query_row(shard,
                        "SELECT progress, COALESCE(partial_lsn, '0/0'), partial FROM portage.lane"
-                       " WHERE lane = $1::int",
-                       1, values, err);
+                       " WHERE stream = $1::int AND lane = $2::int",
+                       2, values, err);
     if (result == NULL)
         return error_context(err, "reading the progress of lane %u", lane->number);
     bool ok = result_lsn(result, 0, 0, &progress, err) &&
@@ -147,9 +148,8 @@ bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
 
 static bool lane_begin(struct lane *lane, struct error *err)
 {
-    char number[12], epoch[24];
-    const char *const values[] = {number, epoch};
-    snprintf(number, sizeof number, "%u", lane->number);
+    char epoch[24];
+    const char *const values[] = {lane->stream_text, lane->number_text, epoch};
     snprintf(epoch, sizeof epoch, "%lld", (long long)lane->stream->epoch);
     lane->open = true;
     lane->open_changes = 0;
@@ -157,8 +157,8 @@ static bool lane_begin(struct lane *lane, struct error *err)
     return pipeline_query(&lane->pipeline, "BEGIN", 0, NULL, EXPECT_OK, err) &&
            pipeline_query(&lane->pipeline,
                           "UPDATE portage.lane SET epoch = epoch"
-                          " WHERE lane = $1::int AND epoch = $2::bigint",
-                          2, values, EXPECT_OURS, err);
+                          " WHERE stream = $1::int AND lane = $2::int AND epoch = $3::bigint",
+                          3, values, EXPECT_OURS, err);
 }
 
 static void lane_count_commit(struct lane *lane)
@@ -182,26 +182,26 @@ static void lane_count_commit(struct lane *lane)
 
 static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *err)
 {
-    char number[12], position[LSN_TEXT_SIZE], partial_lsn[LSN_TEXT_SIZE], partial[12], changes[24],
-        time_us[24];
-    snprintf(number, sizeof number, "%u", lane->number);
+    char position[LSN_TEXT_SIZE], partial_lsn[LSN_TEXT_SIZE], partial[12], changes[24], time_us[24];
     bool cut = lane->partial_lsn != 0 && progress <= lane->partial_lsn; /* perhaps before a crash */
     snprintf(partial, sizeof partial, "%u", cut ? lane->partial : 0);
     snprintf(changes, sizeof changes, "%llu", (unsigned long long)lane->open_counts.applied);
     snprintf(time_us, sizeof time_us, "%lld", (long long)lane->open_commit_time);
-    const char *const values[] = {number,
+    const char *const values[] = {lane->stream_text,
+                                  lane->number_text,
                                   lsn_text(progress, position),
                                   cut ? lsn_text(lane->partial_lsn, partial_lsn) : NULL,
                                   partial,
                                   changes,
                                   lane->open_commit_time != 0 ? time_us : NULL};
     return pipeline_query(&lane->pipeline,
-                          "UPDATE portage.lane SET progress = $2::pg_lsn, partial_lsn = $3::pg_lsn,"
-                          " partial = $4::int, changes = changes + $5::bigint,"
+                          "UPDATE portage.lane SET progress = $3::pg_lsn, partial_lsn = $4::pg_lsn,"
+                          " partial = $5::int, changes = changes + $6::bigint,"
                           " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
-                          "   + $6::bigint * interval '1 microsecond', source_time),"
-                          " written_at = pg_catalog.clock_timestamp() WHERE lane = $1::int",
-                          6, values, EXPECT_OURS, err);
+                          "   + $7::bigint * interval '1 microsecond', source_time),"
+                          " written_at = pg_catalog.clock_timestamp()"
+                          " WHERE stream = $1::int AND lane = $2::int",
+                          7, values, EXPECT_OURS, err);
 }
 
 static void lane_free_answered(struct lane *lane)

@@ -26,6 +26,7 @@ struct stream {
     const struct mapping_set *mappings;
     struct holds *holds;
     struct stop *stop;
+    unsigned number; /* which of those that end on the same servers */
     int64_t epoch;
     struct lane **lanes; /* shard by shard, config->lanes each */
     unsigned lanes_count;
@@ -38,8 +39,7 @@ struct stream {
 struct lane;
 
 /* `conninfo` must outlive the lane. */
-struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number,
-                      const char *conninfo);
+struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, const char *conninfo);
 void lane_free(struct lane *lane);
 
 /* Reads its progress and its ghosts; the row must exist. Before the thread starts. */
@@ -56,7 +56,8 @@ uint64_t lane_barriers(struct lane *lane);   /* barriers passed so far; any thre
 struct lane_counts {
     uint64_t applied, discarded, skipped, transactions;
     int64_t lag_us_max; /* the worst since the last call */
-    uint64_t lag_histogram[64]; /* source transactions by log2 of microseconds from commit to durable */
+    uint64_t
+        lag_histogram[64]; /* source transactions by log2 of microseconds from commit to durable */
 };
 void lane_read_counts(struct lane *lane, struct lane_counts *counts);
 

@@ -43,7 +43,7 @@ bool position_newest(struct session *session, uint64_t *newest, struct error *er
 static bool read_progress(PGconn *shard, lsn_t *progress, struct error *err)
 {
     PGresult *result = conn_query_row(
-        shard, "SELECT COALESCE(pg_catalog.min(progress), '0/0') FROM portage.lane", 0, NULL, err);
+        shard, "SELECT COALESCE(pg_catalog.min(progress), '0/0') FROM portage.lane WHERE stream = 0", 0, NULL, err);
     bool ok = result != NULL && result_lsn(result, 0, 0, progress, err);
     PQclear(result);
     return ok;

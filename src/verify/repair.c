@@ -223,7 +223,7 @@ static bool hold_lanes(struct session *session, bool *held, struct error *err)
     *held = on_all_shards(session, "BEGIN; SET LOCAL lock_timeout = '200ms'", err);
     if (!*held)
         return false;
-    *held = on_all_shards(session, "SELECT FROM portage.lane ORDER BY lane FOR UPDATE", err);
+    *held = on_all_shards(session, "SELECT FROM portage.lane ORDER BY stream, lane FOR UPDATE", err);
     if (!*held && strcmp(err->sqlstate, "55P03") != 0)
         return false;
     error_clear(err);
