@@ -72,7 +72,9 @@ static const char schema_sql[] =
     "CREATE TABLE IF NOT EXISTS portage.marker ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), purpose text NOT NULL);"
-    "CREATE OR REPLACE VIEW portage.status AS"
+    /* Nothing is written where all is there: a source may be waiting for us to confirm (S5). */
+    "DO $portage$ BEGIN IF pg_catalog.to_regclass('portage.status') IS NULL THEN"
+    " CREATE VIEW portage.status AS"
     "  SELECT r.mapping, pg_catalog.count(*) AS ranges,"
     "         pg_catalog.count(*) FILTER (WHERE r.done) AS ranges_done,"
     "         pg_catalog.sum(r.rows)::bigint AS rows, pg_catalog.sum(r.bytes)::bigint AS bytes,"
@@ -92,6 +94,7 @@ static const char schema_sql[] =
     "    FROM portage.range r LEFT JOIN (SELECT progress, source_time FROM portage.lane"
     "                                     ORDER BY progress LIMIT 1) AS slowest ON true"
     "   GROUP BY r.mapping, slowest.progress, slowest.source_time;"
+    "END IF; END $portage$;"
     "COMMIT";
 
 bool schema_install(PGconn *conn, struct error *err)
