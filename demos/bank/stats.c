@@ -19,6 +19,7 @@ void stats_acknowledged(struct stats *stats, int64_t changes, int64_t latency_us
 {
     pthread_mutex_lock(&stats->lock);
     stats->counts.acknowledged++;
+    gaps_acknowledged(&stats->gaps);
     stats->counts.changes += (uint64_t)changes;
     histogram_add(&stats->total, latency_us);
     histogram_add(&stats->second, latency_us);
@@ -29,6 +30,7 @@ void stats_large(struct stats *stats, int64_t changes)
 {
     pthread_mutex_lock(&stats->lock);
     stats->counts.acknowledged++;
+    gaps_acknowledged(&stats->gaps);
     stats->counts.large_transactions++;
     stats->counts.large_changes += (uint64_t)changes;
     pthread_mutex_unlock(&stats->lock);
@@ -104,5 +106,7 @@ void stats_print_json(const struct stats *stats, FILE *out, double seconds)
     for (unsigned i = 0; i < stats->states_count; i++)
         fprintf(out, "%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stats->states[i].sqlstate,
                 stats->states[i].count);
-    fprintf(out, "}}\n");
+    fputs("}, \"gaps\": ", out);
+    gaps_print_json(&stats->gaps, out);
+    fputs("}\n", out);
 }

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "gaps.h"
 #include "histogram.h"
 #include "util/error.h"
 
@@ -23,6 +24,7 @@ struct stats {
     struct stats_counts counts;
     struct histogram total;
     struct histogram second; /* since stats_take_second() */
+    struct gaps gaps;
     unsigned states_count;
     struct stats_state {
         char sqlstate[6];
