@@ -224,14 +224,14 @@ static bool all_lanes_reached(const struct stream *stream, lsn_t position)
 }
 
 /* Forgets, for every table, the skipped transactions that this snapshot sees; tells of this one
- * table whether all are seen. */
+ * table whether all before h are seen. */
 static bool skipped_seen(struct stream *stream, const struct mapping *mapping,
-                         const struct snapshot *snapshot)
+                         const struct snapshot *snapshot, lsn_t h)
 {
     bool seen = true;
     for (unsigned m = 0; m < stream->mappings->count; m++) {
         const struct mapping *each = &stream->mappings->mappings[m];
-        bool all = holds_skipped_seen(stream->holds, each, snapshot);
+        bool all = holds_skipped_seen(stream->holds, each, snapshot, h);
         seen &= all || each != mapping;
     }
     return seen;
@@ -278,7 +278,8 @@ static bool read_snapshot(struct worker *worker, struct snapshot *snapshot, lsn_
     return ok;
 }
 
-static enum taken try_snapshot(struct worker *worker, struct chunk *chunk, struct error *err)
+static enum taken try_snapshot(struct worker *worker, struct chunk *chunk, lsn_t h,
+                               struct error *err)
 {
     struct stream *stream = worker->copier->stream;
     struct snapshot snapshot;
@@ -290,7 +291,7 @@ static enum taken try_snapshot(struct worker *worker, struct chunk *chunk, struc
         return TAKE_FAILED;
     holds_set_xmax(stream->holds, snapshot.xmax);
     bool ok = inflight_ended(worker->copier->inflight, worker->copy.source, &snapshot, &ended, err);
-    bool good = ok && ended && skipped_seen(stream, chunk->mapping, &snapshot);
+    bool good = ok && ended && skipped_seen(stream, chunk->mapping, &snapshot, h);
     if (good)
         chunk->snapshot = arena_strdup(&worker->keys, snapshot.text);
     snapshot_release(&snapshot);
@@ -323,9 +324,8 @@ static bool wait_for_inflight(struct worker *worker, struct error *err)
 }
 
 /*
- * With the interval on hold: waits for the lanes, then for a snapshot that shows all that was
- * skipped. *again when it took too long: a source that waits for us to confirm the very transaction
- * that we hold would wait for ever.
+ * With the interval on hold: waits for the lanes, then for a snapshot that shows all that was skipped
+ * before h. *again when it took too long: whoever has written that may wait for somebody else.
  */
 static bool reach_snapshot(struct worker *worker, struct chunk *chunk, lsn_t h, bool *again,
                            struct error *err)
@@ -338,7 +338,7 @@ static bool reach_snapshot(struct worker *worker, struct chunk *chunk, lsn_t h, 
             return stop_error(err);
     }
     for (;;) {
-        enum taken taken = try_snapshot(worker, chunk, err);
+        enum taken taken = try_snapshot(worker, chunk, h, err);
         if (taken != TAKE_AGAIN)
             return taken == TAKEN;
         *again = clock_monotonic_us() - since_us > HOLD_US_MAX;
@@ -411,7 +411,7 @@ static bool copy_chunk(struct worker *worker, struct chunk *chunk, struct error 
         return false;
     int64_t begun_us = clock_monotonic_us();
     lsn_t h = atomic_load(&stream->dispatched);
-    if (!holds_begin(stream->holds, chunk->mapping, &chunk->pending, chunk->upper, h))
+    if (!holds_begin(stream->holds, chunk->mapping, &chunk->pending, chunk->upper, &h))
         return !stop_wait(stream->stop, RETAKE_US) || stop_error(err); /* emptied meanwhile */
     if (!reach_snapshot(worker, chunk, h, &again, err))
         return false;

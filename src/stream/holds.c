@@ -34,6 +34,7 @@ struct range {
 
 struct skipped {
     uint64_t xid;
+    lsn_t lsn; /* of its commit record */
     UT_hash_handle hh;
 };
 
@@ -44,6 +45,7 @@ struct table {
     unsigned late_first;  /* … from this one on */
     struct skipped *skipped;
     uint64_t last_skipped;
+    lsn_t skipped_max; /* the furthest that was ever skipped */
     unsigned resets;    /* how many there were */
     unsigned resetting; /* how many have not committed yet: no chunk begins */
     atomic_bool *steady; /* one a shard; read without the lock: it only ever turns true, but for reset */
@@ -242,7 +244,7 @@ static bool chunk_saw(const struct cursor *cursor, struct change_key key, uint64
     return false; /* the chunk was dropped: progress has passed its L (step 8) */
 }
 
-static void table_skip(struct table *table, uint64_t xid)
+static void table_skip(struct table *table, uint64_t xid, lsn_t lsn)
 {
     struct skipped *found;
     if (table->last_skipped == xid)
@@ -251,9 +253,11 @@ static void table_skip(struct table *table, uint64_t xid)
     if (found == NULL) {
         found = check_calloc(1, sizeof *found);
         found->xid = xid;
+        found->lsn = lsn;
         HASH_ADD(hh, table->skipped, xid, sizeof found->xid, found);
     }
     table->last_skipped = xid;
+    table->skipped_max = lsn > table->skipped_max ? lsn : table->skipped_max;
 }
 
 static enum verdict table_judge(struct table *table, unsigned shard, struct judged change)
@@ -265,7 +269,7 @@ static enum verdict table_judge(struct table *table, unsigned shard, struct judg
     if (cursor->on_hold && change.lsn >= range->hold_from &&
         key_within(change.key, range->hold_upper != NULL ? range->hold_upper : range->upper))
         return VERDICT_STALL;
-    table_skip(table, change.xid);
+    table_skip(table, change.xid, change.lsn);
     return VERDICT_SKIP;
 }
 
@@ -313,7 +317,7 @@ static void table_reset(struct table *table, unsigned shard)
 }
 
 bool holds_reset_begin(struct holds *holds, const struct mapping *mapping, unsigned shard,
-                       uint32_t xid)
+                       uint32_t xid, lsn_t lsn)
 {
     struct table *table = table_of(holds, mapping);
     uint64_t wide = holds_widen(holds, xid);
@@ -321,7 +325,7 @@ bool holds_reset_begin(struct holds *holds, const struct mapping *mapping, unsig
     bool free_to_reset = !table_on_hold(table, shard);
     if (free_to_reset) {
         table_reset(table, shard);
-        table_skip(table, wide);
+        table_skip(table, wide, lsn);
         table->resets++;
         table->resetting++;
     }
@@ -424,7 +428,7 @@ bool holds_steady(struct holds *holds, const struct mapping *mapping)
 }
 
 bool holds_begin(struct holds *holds, const struct mapping *mapping, const struct pending *pending,
-                 const struct key *upper, lsn_t h)
+                 const struct key *upper, lsn_t *h)
 {
     struct table *table = table_of(holds, mapping);
     pthread_mutex_lock(&table->lock);
@@ -433,8 +437,10 @@ bool holds_begin(struct holds *holds, const struct mapping *mapping, const struc
         return false;
     }
     struct range *range = table_range(table, pending->range);
+    if (*h <= table->skipped_max)
+        *h = table->skipped_max + 1;
     range->hold_upper = upper;
-    range->hold_from = h;
+    range->hold_from = *h;
     for (unsigned s = 0; s < holds->set->shards_count; s++)
         range->cursors[s].on_hold = (pending->behind >> s) & 1;
     pthread_mutex_unlock(&table->lock);
@@ -478,20 +484,22 @@ bool holds_commit(struct holds *holds, unsigned shard, const struct chunk_row *r
 }
 
 bool holds_skipped_seen(struct holds *holds, const struct mapping *mapping,
-                        const struct snapshot *snapshot)
+                        const struct snapshot *snapshot, lsn_t h)
 {
     struct table *table = table_of(holds, mapping);
     struct skipped *skipped, *next;
+    bool all_seen = true;
     pthread_mutex_lock(&table->lock);
     HASH_ITER (hh, table->skipped, skipped, next) {
-        if (!snapshot_sees(snapshot, skipped->xid))
+        if (!snapshot_sees(snapshot, skipped->xid)) {
+            all_seen &= skipped->lsn >= h;
             continue;
+        }
         if (table->last_skipped == skipped->xid)
             table->last_skipped = 0;
         HASH_DEL(table->skipped, skipped);
         free(skipped);
     }
-    bool all_seen = table->skipped == NULL;
     pthread_mutex_unlock(&table->lock);
     return all_seen;
 }

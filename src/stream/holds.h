@@ -54,7 +54,7 @@ void holds_wait(struct holds *holds, int64_t timeout_us);
  * to be called after the shard's commit, no chunk of the table begins.
  */
 bool holds_reset_begin(struct holds *holds, const struct mapping *mapping, unsigned shard,
-                       uint32_t xid) MUST_CHECK;
+                       uint32_t xid, lsn_t lsn) MUST_CHECK;
 void holds_reset_end(struct holds *holds, const struct mapping *mapping);
 
 bool holds_steady_on(struct holds *holds, const struct mapping *mapping, unsigned shard);
@@ -83,18 +83,21 @@ bool holds_copied(struct holds *holds, const struct mapping *mapping);
 /* … and no chunk's snapshot is needed any more: from here on changes simply apply. */
 bool holds_steady(struct holds *holds, const struct mapping *mapping);
 
-/* Step 5: (cursor, upper] goes on hold for changes at or behind h. Keys must outlive the struct.
- * False when the table was reset since `pending` was asked for: plan again. */
+/* Step 5: (cursor, upper] goes on hold for changes at or behind *h, which is moved behind all that was
+ * skipped so far. Keys must outlive the struct. False when the table was reset since `pending` was
+ * asked for: plan again. */
 bool holds_begin(struct holds *holds, const struct mapping *mapping, const struct pending *pending,
-                 const struct key *upper, lsn_t h) MUST_CHECK;
+                 const struct key *upper, lsn_t *h) MUST_CHECK;
 /* The chunk is not made after all: nothing is on hold any more, everything is as before. */
 void holds_cancel(struct holds *holds, const struct mapping *mapping, int range);
 /* Steps 6 and 7, after the shard's commit: the cursor moves, the snapshot is kept, the hold ends. */
 bool holds_commit(struct holds *holds, unsigned shard, const struct chunk_row *chunk, bool done,
                   struct error *err) MUST_CHECK;
-/* Step 5: whether a snapshot sees every transaction skipped for this mapping; forgets those seen. */
+/* Step 5: whether a snapshot sees every transaction before h that was skipped for this mapping; forgets
+ * those seen. What was skipped at or behind h is behind the interval, and the next chunk's: a source that
+ * waits for us to confirm would not show it before the hold ends. */
 bool holds_skipped_seen(struct holds *holds, const struct mapping *mapping,
-                        const struct snapshot *snapshot);
+                        const struct snapshot *snapshot, lsn_t h);
 /* Step 8: chunks with L at or below what every lane of the shard has durably passed. */
 void holds_drop_chunks(struct holds *holds, unsigned shard, lsn_t progress);
 

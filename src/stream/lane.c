@@ -274,7 +274,8 @@ static bool lane_apply_truncate(struct lane *lane, struct change *change, struct
     if (!change->recopy && holds_steady_on(stream->holds, change->mapping, lane->shard))
         return lane_apply(lane, change, err);
     CHECK(lane->resets_count < sizeof lane->resets / sizeof lane->resets[0]);
-    while (!holds_reset_begin(stream->holds, change->mapping, lane->shard, change->xid)) {
+    while (!holds_reset_begin(stream->holds, change->mapping, lane->shard, change->xid,
+                              change->lsn)) {
         if (stop_requested(stream->stop))
             return stop_error(err);
         holds_wait(stream->holds, STALL_WAIT_US);

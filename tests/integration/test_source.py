@@ -1,5 +1,6 @@
 """Hard cases of source, slot and snapshot (S), each by its id."""
 import threading
+import time
 
 import psycopg
 import pytest
@@ -118,6 +119,30 @@ def test_S5_skipped_while_running_and_not_yet_visible(own_source):
         after = own_source.shard_sql(0, "SELECT bool_and(done) FROM portage.range")[0][0]
         assert before or not after, "the copy went on over a commit that it could not see"
     own_source.wait_ready()
+    own_source.finish_load_and_compare()
+
+
+def test_S5_a_source_that_waits_for_us_never_stands_still(own_source):
+    """We are its synchronous standby: what is on hold must not keep from us what we wait for."""
+    own_source.source_sql("INSERT INTO public.t SELECT g, g FROM generate_series(10000, 40000) g;"
+                          "ANALYZE public.t")
+    own_source.portage.start()
+    wait_until(lambda: own_source.source_server.value(
+        "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'pgportage receiver'"), 30,
+        "the stream")
+    HeldCommit(own_source.source_server, own_source.name, "").set_names('"pgportage receiver"')
+    longest, writes = 0.0, 0
+    with psycopg.connect(own_source.source_server.dsn(own_source.name), autocommit=True) as conn:
+        while own_source.portage.phase() != "ready":
+            own_source.portage.check_running()
+            for _ in range(20):
+                begun = time.monotonic()
+                # A row of the beginning and one of the end: on hold, and far behind it.
+                conn.execute("UPDATE public.t SET n = n + 1 WHERE id IN (%s, %s)",
+                             [writes * 37 % 40000, 40000 - writes * 41 % 40000])
+                longest, writes = max(longest, time.monotonic() - begun), writes + 1
+    HeldCommit(own_source.source_server, own_source.name, "").set_names("")
+    assert longest < 8, f"a commit waited {longest:.1f} s"  # less than the time after which a hold ends
     own_source.finish_load_and_compare()
 
 

@@ -59,7 +59,7 @@ static struct pending pending_of(struct scene *scene)
 static void begin(struct scene *scene, const struct key *upper, lsn_t h)
 {
     struct pending pending = pending_of(scene);
-    assert_true(holds_begin(scene->holds, &scene->mapping, &pending, upper, h));
+    assert_true(holds_begin(scene->holds, &scene->mapping, &pending, upper, &h));
 }
 
 static void commit(struct scene *scene, unsigned shard, const struct key *lower,
@@ -71,14 +71,19 @@ static void commit(struct scene *scene, unsigned shard, const struct key *lower,
     assert_true(holds_commit(scene->holds, shard, &chunk, done, &err));
 }
 
-static bool skipped_seen(struct scene *scene, const char *text)
+static bool skipped_seen_before(struct scene *scene, const char *text, lsn_t h)
 {
     struct error err = ERROR_INIT;
     struct snapshot snapshot;
     assert_true(snapshot_parse(text, &snapshot, &err));
-    bool seen = holds_skipped_seen(scene->holds, &scene->mapping, &snapshot);
+    bool seen = holds_skipped_seen(scene->holds, &scene->mapping, &snapshot, h);
     snapshot_release(&snapshot);
     return seen;
+}
+
+static bool skipped_seen(struct scene *scene, const char *text)
+{
+    return skipped_seen_before(scene, text, UINT64_MAX);
 }
 
 /* Step 3: pending keys are skipped, on every shard, and nothing is done. */
@@ -94,6 +99,24 @@ static void test_pending_is_skipped(void **state)
     assert_false(holds_copied(scene.holds, &scene.mapping));
     assert_false(holds_steady(scene.holds, &scene.mapping));
     assert_false(holds_steady_on(scene.holds, &scene.mapping, 0));
+    scene_release(&scene);
+}
+
+/* Step 5: a snapshot must show what was skipped before h; what comes behind it is the next chunk's. */
+static void test_skipped_behind_h(void **state)
+{
+    struct scene scene;
+    (void)state;
+    scene_init(&scene, SHARDS);
+    assert_int_equal(judge(&scene, 0, "z", 500, 50), VERDICT_SKIP);
+    struct pending pending = pending_of(&scene);
+    lsn_t h = 400;
+    assert_true(holds_begin(scene.holds, &scene.mapping, &pending, KEY("m"), &h));
+    assert_int_equal(h, 501); /* behind what was skipped */
+    assert_int_equal(judge(&scene, 1, "z", 600, 60), VERDICT_SKIP);
+    assert_false(skipped_seen_before(&scene, "50:70:50,60", h));
+    assert_true(skipped_seen_before(&scene, "60:70:60", h));
+    assert_false(skipped_seen_before(&scene, "60:70:60", 601));
     scene_release(&scene);
 }
 
@@ -342,7 +365,7 @@ static void test_late_leaf(void **state)
     assert_int_equal(pending.leaf, LATE);
     assert_int_equal(judge_leaf(&scene, EARLY, "k", 1000, 100), VERDICT_APPLY);
     assert_int_equal(judge_leaf(&scene, LATE, "k", 1000, 100), VERDICT_SKIP);
-    assert_true(holds_begin(scene.holds, &scene.mapping, &pending, NULL, 2000));
+    assert_true(holds_begin(scene.holds, &scene.mapping, &pending, NULL, &(lsn_t){2000}));
     assert_int_equal(judge_leaf(&scene, EARLY, "k", 2000, 101), VERDICT_APPLY);
     assert_int_equal(judge_leaf(&scene, LATE, "k", 2000, 101), VERDICT_STALL);
     const struct chunk_row chunk = {.mapping = &scene.mapping, .range = 8, .snapshot = "102:102:",
@@ -378,7 +401,7 @@ static void test_ranges(void **state)
     assert_ptr_equal(second.cursor, k);
     assert_null(second.upper);
 
-    assert_true(holds_begin(scene.holds, &scene.mapping, &first, k, 1000));
+    assert_true(holds_begin(scene.holds, &scene.mapping, &first, k, &(lsn_t){1000}));
     assert_int_equal(judge(&scene, 0, "k", 1000, 50), VERDICT_STALL);
     assert_int_equal(judge(&scene, 0, "ka", 1000, 50), VERDICT_SKIP);
     const struct chunk_row chunk = {.mapping = &scene.mapping, .range = 1, .upper = k,
@@ -400,23 +423,23 @@ static void test_reset(void **state)
     scene_init(&scene, 1);
     begin(&scene, NULL, 1000);
     struct pending before = pending_of(&scene);
-    assert_false(holds_reset_begin(scene.holds, &scene.mapping, 0, 60)); /* a chunk is under way */
+    assert_false(holds_reset_begin(scene.holds, &scene.mapping, 0, 60, 600)); /* a chunk is under way */
     assert_int_equal(judge(&scene, 0, "a", 1000, 50), VERDICT_STALL);
     commit(&scene, 0, NULL, NULL, "40:40:", 1500, true);
     holds_drop_chunks(scene.holds, 0, 1500);
     assert_true(holds_steady(scene.holds, &scene.mapping));
 
-    assert_true(holds_reset_begin(scene.holds, &scene.mapping, 0, 60));
+    assert_true(holds_reset_begin(scene.holds, &scene.mapping, 0, 60, 600));
     assert_false(holds_steady(scene.holds, &scene.mapping));
     assert_false(holds_copied(scene.holds, &scene.mapping));
     assert_int_equal(judge(&scene, 0, "a", 2000, 61), VERDICT_SKIP);
     struct pending after = pending_of(&scene);
     assert_null(after.cursor);
     assert_int_equal(after.resets, before.resets + 1);
-    assert_false(holds_begin(scene.holds, &scene.mapping, &after, NULL, 3000));
+    assert_false(holds_begin(scene.holds, &scene.mapping, &after, NULL, &(lsn_t){3000}));
     holds_reset_end(scene.holds, &scene.mapping);
-    assert_false(holds_begin(scene.holds, &scene.mapping, &before, NULL, 3000)); /* of before */
-    assert_true(holds_begin(scene.holds, &scene.mapping, &after, NULL, 3000));
+    assert_false(holds_begin(scene.holds, &scene.mapping, &before, NULL, &(lsn_t){3000})); /* of before */
+    assert_true(holds_begin(scene.holds, &scene.mapping, &after, NULL, &(lsn_t){3000}));
     assert_false(skipped_seen(&scene, "60:62:60"));
     assert_true(skipped_seen(&scene, "62:62:"));
     scene_release(&scene);
@@ -431,7 +454,7 @@ static void test_reset_of_one_shard(void **state)
     begin(&scene, NULL, 1000);
     for (unsigned s = 0; s < SHARDS; s++)
         commit(&scene, s, NULL, NULL, "40:40:", 1500, true);
-    assert_true(holds_reset_begin(scene.holds, &scene.mapping, 1, 60));
+    assert_true(holds_reset_begin(scene.holds, &scene.mapping, 1, 60, 600));
     holds_reset_end(scene.holds, &scene.mapping);
     assert_int_equal(judge(&scene, 0, "a", 1000, 39), VERDICT_DISCARD);
     assert_int_equal(judge(&scene, 1, "a", 1000, 39), VERDICT_SKIP);
@@ -510,6 +533,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pending_is_skipped),
         cmocka_unit_test(test_hold),
+        cmocka_unit_test(test_skipped_behind_h),
         cmocka_unit_test(test_commit),
         cmocka_unit_test(test_chunks_have_snapshots_of_their_own),
         cmocka_unit_test(test_drop_chunks),
