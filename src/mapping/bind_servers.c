@@ -103,7 +103,7 @@ static bool check_target(const struct inquiry *inquiry, const struct mapping *ma
 {
     struct statement statement;
     struct error refusal;
-    statement_insert(mapping, 1, inquiry->arena, &statement);
+    statement_insert(mapping, false, inquiry->arena, &statement);
     if (!conn_exec(inquiry->target, "SAVEPOINT portage_ask", err))
         return false;
     PGresult *result = PQprepare(inquiry->target, "", statement.sql, 0, NULL);

@@ -1,5 +1,6 @@
 #include "mapping/statements.h"
 
+#include "pg/oid.h"
 #include "pg/quote.h"
 
 enum {
@@ -13,14 +14,13 @@ struct builder {
     struct buffer sql;
     struct statement_param params[RELATION_COLUMNS_MAX];
     unsigned params_count;
-    unsigned rows; /* that the statement carries, each with these parameters */
+    bool many; /* rows: a parameter is an array */
 };
 
 static struct builder *builder_new(const struct mapping *mapping)
 {
     struct builder *builder = check_calloc(1, sizeof *builder);
     builder->mapping = mapping;
-    builder->rows = 1;
     buffer_init(&builder->sql, STATEMENT_MAX);
     return builder;
 }
@@ -262,48 +262,82 @@ static const char *param_type(const struct mapping *mapping, unsigned column)
     return "text";
 }
 
-/* ($1::bigint, $2::text, …): one row; the first one tells which column each parameter is. */
-static void put_row_values(struct builder *builder, const struct column_set *columns,
-                           enum param_from from, unsigned *number)
+static void bind_columns(struct builder *builder, const struct column_set *columns,
+                         enum param_from from)
 {
-    const struct relation *source = builder->mapping->source;
-    unsigned count = 0;
-    buffer_putc(&builder->sql, '(');
-    for (unsigned c = 0; c < source->columns_count; c++) {
+    builder->params_count = 0;
+    for (unsigned c = 0; c < builder->mapping->source->columns_count; c++) {
         if (!column_set_has(columns, c))
             continue;
-        CHECK(count < RELATION_COLUMNS_MAX);
-        builder->params[count] = (struct statement_param){.column = c, .from = from};
-        buffer_printf(&builder->sql, "%s$%u::%s", count++ > 0 ? ", " : "", ++*number,
-                      param_type(builder->mapping, c));
+        CHECK(builder->params_count < RELATION_COLUMNS_MAX);
+        builder->params[builder->params_count++] =
+            (struct statement_param){.column = c, .from = from};
     }
-    buffer_puts(&builder->sql, count > 0 ? ")" : "null)");
-    builder->params_count = count;
 }
 
-/* (VALUES ($1::bigint, …), …) AS "transactions" ("id", …): rows as the select list sees them. */
-static void put_rows(struct builder *builder, const struct column_set *columns,
-                     enum param_from from)
+/* (VALUES ($1::bigint, …)) AS "transactions" ("id", …): one row as the select list sees it. */
+static void put_row(struct builder *builder)
 {
     const struct relation *source = builder->mapping->source;
     struct buffer *sql = &builder->sql;
-    unsigned number = 0;
-    buffer_puts(sql, "(VALUES ");
-    for (unsigned r = 0; r < builder->rows; r++) {
-        buffer_puts(sql, r > 0 ? ", " : "");
-        put_row_values(builder, columns, from, &number);
+    buffer_puts(sql, "(VALUES (");
+    for (unsigned p = 0; p < builder->params_count; p++)
+        buffer_printf(sql, "%s$%u::%s", p > 0 ? ", " : "", p + 1,
+                      param_type(builder->mapping, builder->params[p].column));
+    buffer_puts(sql, builder->params_count > 0 ? ")) AS " : "null)) AS ");
+    quote_ident(sql, source->name);
+    for (unsigned p = 0; p < builder->params_count; p++) {
+        buffer_puts(sql, p > 0 ? ", " : " (");
+        quote_ident(sql, source->columns[builder->params[p].column].name);
+    }
+    buffer_puts(sql, builder->params_count > 0 ? ")" : "");
+}
+
+/* Whether an array of the type is read element by element as the type itself is: there are no arrays of
+ * arrays, and who writes a box's array (or that of somebody's own type) puts no comma between two. */
+static bool has_plain_array(const struct column *column)
+{
+    return column->builtin && !column->is_container && column->base_oid != OID_BOX;
+}
+
+/* unnest($1::bigint[]) AS "id"; or unnest($1::text[])::box: the cast reads it as the type's input does. */
+static void put_unnest(struct builder *builder, unsigned param)
+{
+    const struct mapping *mapping = builder->mapping;
+    unsigned column = builder->params[param].column;
+    const char *type = param_type(mapping, column);
+    if (has_plain_array(&mapping->source->columns[column]))
+        buffer_printf(&builder->sql, "pg_catalog.unnest($%u::%s[]) AS ", param + 1, type);
+    else
+        buffer_printf(&builder->sql, "pg_catalog.unnest($%u::text[])::%s AS ", param + 1, type);
+    quote_ident(&builder->sql, mapping->source->columns[column].name);
+}
+
+/*
+ * (SELECT unnest($1::bigint[]) AS "id", …) AS "transactions": the rows likewise. Side by side in a
+ * select list the arrays are walked together and nothing is stored; in FROM each one would fill a
+ * tuplestore of its own.
+ */
+static void put_many_rows(struct builder *builder)
+{
+    struct buffer *sql = &builder->sql;
+    CHECK(builder->params_count > 0); /* else how many rows there are would be told by nothing */
+    for (unsigned p = 0; p < builder->params_count; p++) {
+        buffer_puts(sql, p > 0 ? ", " : "(SELECT ");
+        put_unnest(builder, p);
     }
     buffer_puts(sql, ") AS ");
-    quote_ident(sql, source->name);
-    const char *before = " (";
-    for (unsigned c = 0; c < source->columns_count; c++) {
-        if (!column_set_has(columns, c))
-            continue;
-        buffer_puts(sql, before);
-        quote_ident(sql, source->columns[c].name);
-        before = ", ";
-    }
-    buffer_puts(sql, number > 0 ? ")" : "");
+    quote_ident(sql, builder->mapping->source->name);
+}
+
+static void put_rows(struct builder *builder, const struct column_set *columns,
+                     enum param_from from)
+{
+    bind_columns(builder, columns, from);
+    if (builder->many)
+        put_many_rows(builder);
+    else
+        put_row(builder);
 }
 
 /* Which source columns the whole row needs. */
@@ -400,9 +434,12 @@ bool statement_missing(const struct mapping *mapping, const struct column_set *p
     return any;
 }
 
-bool statement_takes_rows(const struct mapping *mapping, bool update)
+bool statement_takes_rows(const struct mapping *mapping, enum statement_op op)
 {
-    return mapping->has_key && !(update && mapping->where != NULL);
+    if (op != STATEMENT_INSERT)
+        return mapping->has_key && !(op == STATEMENT_UPDATE && mapping->where != NULL);
+    struct column_set uses = row_uses(mapping), none = {{0}};
+    return !column_set_within(&uses, &none); /* of constants only: there is nothing to bind */
 }
 
 static void put_insert_head(struct builder *builder)
@@ -415,11 +452,11 @@ static void put_insert_head(struct builder *builder)
     buffer_puts(&builder->sql, ") OVERRIDING SYSTEM VALUE ");
 }
 
-void statement_insert(const struct mapping *mapping, unsigned rows, struct arena *arena,
+void statement_insert(const struct mapping *mapping, bool many, struct arena *arena,
                       struct statement *statement)
 {
     struct builder *builder = builder_new(mapping);
-    builder->rows = rows;
+    builder->many = many;
     struct column_set uses = row_uses(mapping);
     put_insert_head(builder);
     buffer_puts(&builder->sql, "SELECT ");
@@ -488,14 +525,14 @@ static void put_update_where(struct builder *builder, const struct column_set *u
     buffer_puts(sql, " FROM m WHERE NOT EXISTS (SELECT FROM portage_update)");
 }
 
-void statement_update(const struct mapping *mapping, const struct column_set *present,
-                      unsigned rows, struct arena *arena, struct statement *statement)
+void statement_update(const struct mapping *mapping, const struct column_set *present, bool many,
+                      struct arena *arena, struct statement *statement)
 {
     CHECK(mapping->has_key); /* without one an update is a delete and an insert */
-    CHECK(rows == 1 || statement_takes_rows(mapping, true));
+    CHECK(!many || statement_takes_rows(mapping, STATEMENT_UPDATE));
     struct builder *builder = builder_new(mapping);
     struct column_set uses = row_uses(mapping);
-    builder->rows = rows;
+    builder->many = many;
     if (mapping->where != NULL) {
         put_update_where(builder, &uses);
         builder_finish(builder, arena, statement);
@@ -515,13 +552,13 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     builder_finish(builder, arena, statement);
 }
 
-void statement_delete(const struct mapping *mapping, unsigned rows, struct arena *arena,
+void statement_delete(const struct mapping *mapping, bool many, struct arena *arena,
                       struct statement *statement)
 {
-    CHECK(rows == 1 || statement_takes_rows(mapping, false));
+    CHECK(!many || statement_takes_rows(mapping, STATEMENT_DELETE));
     struct builder *builder = builder_new(mapping);
     struct buffer *sql = &builder->sql;
-    builder->rows = rows;
+    builder->many = many;
     struct column_set uses = {{0}};
     for (unsigned i = 0; i < mapping->items_count; i++) {
         if (item_identifies(mapping, i))

@@ -37,7 +37,7 @@ struct statement_param {
 
 struct statement {
     const char *sql;
-    unsigned params_count; /* of one row; the rows' parameters follow each other */
+    unsigned params_count;
     struct statement_param *params;
     bool may_miss; /* touching no row is no conflict (`where`) */
 };
@@ -48,18 +48,20 @@ struct statement {
  * before the change can be applied; statement_update() sets those target columns whose inputs are
  * all present and leaves the others alone.
  *
- * A statement carries `rows` rows, all of the same kind. More than one needs a key, and each key at
- * most once; an update with `where` is of one row (statement_takes_rows(); an INSERT always may).
+ * A statement is of one row, whose parameters are its values; or, with `many`, of any number of rows of
+ * the same kind: then each parameter is an array, a value a row. Many need a key to tell them by, each
+ * key at most once; an update with `where` is of one row (statement_takes_rows()).
  */
-bool statement_takes_rows(const struct mapping *mapping, bool update);
+enum statement_op { STATEMENT_INSERT, STATEMENT_UPDATE, STATEMENT_DELETE };
+bool statement_takes_rows(const struct mapping *mapping, enum statement_op op);
 bool statement_missing(const struct mapping *mapping, const struct column_set *present,
                        bool makes_row, struct column_set *missing);
 
-void statement_insert(const struct mapping *mapping, unsigned rows, struct arena *arena,
+void statement_insert(const struct mapping *mapping, bool many, struct arena *arena,
                       struct statement *statement);
-void statement_update(const struct mapping *mapping, const struct column_set *present,
-                      unsigned rows, struct arena *arena, struct statement *statement);
-void statement_delete(const struct mapping *mapping, unsigned rows, struct arena *arena,
+void statement_update(const struct mapping *mapping, const struct column_set *present, bool many,
+                      struct arena *arena, struct statement *statement);
+void statement_delete(const struct mapping *mapping, bool many, struct arena *arena,
                       struct statement *statement);
 
 /* What a TRUNCATE of the source table does to the target: all of it, or a merge's part of it. */

@@ -31,6 +31,33 @@ void quote_literal(struct buffer *out, const char *text)
     buffer_putc(out, '\'');
 }
 
+/* Up to the next byte that must be escaped. */
+static size_t plain_bytes(const char *bytes, size_t length)
+{
+    size_t plain = 0;
+    while (plain < length && bytes[plain] != '"' && bytes[plain] != '\\')
+        plain++;
+    return plain;
+}
+
+void quote_element(struct buffer *out, const char *bytes, size_t length)
+{
+    if (bytes == NULL) {
+        buffer_puts(out, "NULL");
+        return;
+    }
+    buffer_putc(out, '"');
+    for (size_t plain; (plain = plain_bytes(bytes, length)) < length;) {
+        buffer_append(out, bytes, plain);
+        buffer_putc(out, '\\');
+        buffer_putc(out, bytes[plain]);
+        bytes += plain + 1;
+        length -= plain + 1;
+    }
+    buffer_append(out, bytes, length);
+    buffer_putc(out, '"');
+}
+
 char *quote_ident_dup(struct arena *arena, const char *name)
 {
     struct buffer text;

@@ -12,6 +12,9 @@ void quote_name(struct buffer *out, const char *schema, const char *name); /* "s
 /* E'…' when there is a backslash, '…' otherwise: the same on every setting of the server. */
 void quote_literal(struct buffer *out, const char *text);
 
+/* "like \"this\"", NULL for null bytes: an element of an array's text, '{' and ',' not included. */
+void quote_element(struct buffer *out, const char *bytes, size_t length);
+
 char *quote_ident_dup(struct arena *arena, const char *name);
 char *quote_name_dup(struct arena *arena, const char *schema, const char *name);
 

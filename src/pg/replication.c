@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "pg/conn.h"
@@ -11,7 +12,10 @@
 /* Headers of the two messages a server sends: type, then (w) start, end, time or (k) end, time, flag. */
 enum { XLOGDATA_HEADER = 1 + 8 + 8 + 8, KEEPALIVE_LENGTH = 1 + 8 + 8 + 1 };
 
-enum { GATHER_US = 500 }; /* how long changes may gather in the socket */
+enum {
+    GATHER_US = 500,          /* how long changes may gather in the socket … */
+    GATHER_BYTES = 64 * 1024, /* … until it holds so many */
+};
 
 /* Microseconds between the epochs of Unix and PostgreSQL (2000-01-01). */
 static const int64_t pg_epoch_us = INT64_C(946684800000000);
@@ -125,14 +129,21 @@ enum replication_event replication_read(struct replication *stream, const char *
     return REPLICATION_ERROR;
 }
 
+static bool has_gathered(const struct replication *stream)
+{
+    int bytes = 0;
+    return ioctl(PQsocket(stream->conn), FIONREAD, &bytes) == 0 && bytes >= GATHER_BYTES;
+}
+
 /*
  * A server that sends faster than we wait sends each change by itself, and each would cost a wake-up of
- * both. A nap lets them gather.
+ * both. A nap lets them gather. Never while there is enough: a nap for every 16 KiB is all that such a
+ * stream would come to.
  */
 static void nap(struct replication *stream)
 {
     int64_t now_us = clock_monotonic_us();
-    if (now_us - stream->last_read_us < GATHER_US)
+    if (now_us - stream->last_read_us < GATHER_US && !has_gathered(stream))
         usleep(GATHER_US);
     stream->last_read_us = clock_monotonic_us();
 }

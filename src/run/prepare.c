@@ -87,7 +87,7 @@ static bool keep_mappings(const struct migration *migration, PGconn *control, st
     size_t *ends = arena_alloc(&arena, migration->set.count * sizeof *ends);
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct mapping *mapping = &migration->set.mappings[m];
-        statement_insert(mapping, 1, &arena, &statement);
+        statement_insert(mapping, false, &arena, &statement);
         buffer_printf(&text, "%s: %s; shard %d\n", mapping->name, statement.sql,
                       mapping->everywhere ? -2 : mapping->shard_item);
         ends[m] = text.length;

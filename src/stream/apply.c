@@ -3,16 +3,17 @@
 #include <uthash.h>
 
 #include "mapping/statements.h"
+#include "pg/quote.h"
 
 enum {
-    PARAMS_MAX = 8192,  /* of a statement; the protocol's limit is 65535 */
-    PREPARED_MAX = 256, /* each is a plan in the server's memory */
-    ROWS_STEP = 4,      /* statements are of 64, 16, 4 or 1 rows */
+    PREPARED_MAX = 256,                /* each is a plan in the server's memory */
+    STATEMENT_BYTES_MAX = 1024 * 1024, /* of values; a larger row goes alone, and is not copied */
+    ARRAYS_BYTES_MAX = 4 * STATEMENT_BYTES_MAX, /* each byte escaped, each value in quotes */
 };
 
 struct prepared_key {
     struct group_kind kind;
-    unsigned rows;
+    bool many; /* rows */
 };
 
 struct prepared {
@@ -30,8 +31,9 @@ void applier_init(struct applier *applier, unsigned stream, unsigned lane,
     readback_init(&applier->readback, source_conninfo, stop);
     ghosts_init(&applier->ghosts, stream, lane);
     arena_init(&applier->arena, 64 * 1024);
-    applier->values = check_calloc(PARAMS_MAX, sizeof *applier->values);
-    applier->lengths = check_calloc(PARAMS_MAX, sizeof *applier->lengths);
+    applier->values = check_calloc(RELATION_COLUMNS_MAX, sizeof *applier->values);
+    applier->lengths = check_calloc(RELATION_COLUMNS_MAX, sizeof *applier->lengths);
+    buffer_init(&applier->arrays, ARRAYS_BYTES_MAX);
 }
 
 void applier_release(struct applier *applier)
@@ -47,6 +49,7 @@ void applier_release(struct applier *applier)
     arena_release(&applier->arena);
     free(applier->values);
     free(applier->lengths);
+    buffer_release(&applier->arrays);
 }
 
 /* ---- statements ---- */
@@ -56,33 +59,37 @@ static void statement_make(const struct prepared_key *key, struct arena *arena,
 {
     const struct group_kind *kind = &key->kind;
     if (kind->op == CHANGE_INSERT)
-        statement_insert(kind->mapping, key->rows, arena, statement);
+        statement_insert(kind->mapping, key->many, arena, statement);
     else if (kind->op == CHANGE_UPDATE)
-        statement_update(kind->mapping, &kind->present, key->rows, arena, statement);
+        statement_update(kind->mapping, &kind->present, key->many, arena, statement);
     else if (kind->op == CHANGE_DELETE)
-        statement_delete(kind->mapping, key->rows, arena, statement);
+        statement_delete(kind->mapping, key->many, arena, statement);
     else
         *statement =
             (struct statement){.sql = statement_truncate(kind->mapping, arena), .may_miss = true};
 }
 
-/* So many are kept; then all are forgotten, here and there. */
+/* So many are kept; then all are forgotten, here and there. One by one: the lane has others. */
 static bool forget_when_many(struct applier *applier, struct error *err)
 {
     struct prepared *prepared, *next;
+    char sql[32];
     if (HASH_COUNT(applier->prepared) < PREPARED_MAX)
         return true;
     HASH_ITER (hh, applier->prepared, prepared, next) {
+        snprintf(sql, sizeof sql, "DEALLOCATE %s", prepared->name);
+        if (!pipeline_query(applier->pipeline, sql, 0, NULL, EXPECT_OK, err))
+            return false;
         HASH_DEL(applier->prepared, prepared);
         free(prepared);
     }
     arena_clear(&applier->arena);
-    return pipeline_query(applier->pipeline, "DEALLOCATE ALL", 0, NULL, EXPECT_OK, err);
+    return true;
 }
 
 /* Prepared at its first use. NULL on error. */
 static struct prepared *prepared_for(struct applier *applier, const struct group_kind *kind,
-                                     unsigned rows, struct error *err)
+                                     bool many, struct error *err)
 {
     struct prepared_key key;
     struct prepared *found;
@@ -90,7 +97,7 @@ static struct prepared *prepared_for(struct applier *applier, const struct group
     key.kind.mapping = kind->mapping;
     key.kind.op = kind->op;
     key.kind.present = kind->present;
-    key.rows = rows;
+    key.many = many;
     HASH_FIND(hh, applier->prepared, &key, sizeof key, found);
     if (found != NULL)
         return found;
@@ -105,62 +112,132 @@ static struct prepared *prepared_for(struct applier *applier, const struct group
                                                                                        : NULL;
 }
 
+static const struct value *param_value(const struct statement_param *param,
+                                       const struct change *change)
+{
+    const struct tuple *row = param->from == PARAM_OLD ? &change->old_row : &change->new_row;
+    return &row->values[param->column];
+}
+
 static void bind_row(struct applier *applier, const struct statement *statement,
-                     const struct change *change, unsigned at)
+                     const struct change *change)
 {
     for (unsigned p = 0; p < statement->params_count; p++) {
-        const struct statement_param *param = &statement->params[p];
-        const struct tuple *row = param->from == PARAM_OLD ? &change->old_row : &change->new_row;
-        const struct value *value = &row->values[param->column];
-        applier->values[at + p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
-        applier->lengths[at + p] = (int)value->length;
+        const struct value *value = param_value(&statement->params[p], change);
+        applier->values[p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
+        applier->lengths[p] = (int)value->length;
     }
+}
+
+/* With a NUL at its end, as libpq wants texts. */
+static void put_array(struct buffer *out, const struct statement_param *param,
+                      struct change *const *changes, unsigned rows)
+{
+    for (unsigned r = 0; r < rows; r++) {
+        const struct value *value = param_value(param, changes[r]);
+        buffer_putc(out, r == 0 ? '{' : ',');
+        quote_element(out, value->kind == VALUE_TEXT ? value->bytes : NULL, value->length);
+    }
+    buffer_append(out, "}", 2);
+}
+
+/* An array a parameter, one behind the other in applier->arrays. */
+static bool bind_rows(struct applier *applier, const struct statement *statement,
+                      struct change *const *changes, unsigned rows, struct error *err)
+{
+    struct buffer *arrays = &applier->arrays;
+    buffer_clear(arrays);
+    for (unsigned p = 0; p < statement->params_count; p++) {
+        size_t start = arrays->length;
+        put_array(arrays, &statement->params[p], changes, rows);
+        applier->lengths[p] = (int)(arrays->length - start);
+    }
+    if (buffer_failed(arrays))
+        return error_set(err, ERROR_LIMIT, "%u changes of %s are too large for a statement", rows,
+                         changes[0]->mapping->name);
+    const char *at = arrays->bytes; /* only now: it has moved as it grew */
+    for (unsigned p = 0; p < statement->params_count; p++) {
+        applier->values[p] = at;
+        at += applier->lengths[p];
+    }
+    return true;
+}
+
+static struct expectation expectation_of(const struct statement *statement,
+                                         struct change *const *changes, unsigned rows)
+{
+    bool may_miss = statement->may_miss;
+    lsn_t last = 0;
+    for (unsigned r = 0; r < rows; r++) {
+        may_miss |= changes[r]->may_miss;
+        last = changes[r]->lsn > last ? changes[r]->lsn : last;
+    }
+    return (struct expectation){.kind = may_miss ? EXPECT_OK : EXPECT_ROWS,
+                                .rows = rows,
+                                .change = changes[0],
+                                .last = last};
 }
 
 /* One statement for the first `rows` of the changes, which are of one kind. */
 static bool send(struct applier *applier, const struct group_kind *kind,
                  struct change *const *changes, unsigned rows, struct error *err)
 {
-    struct prepared *prepared = prepared_for(applier, kind, rows, err);
+    bool many = rows > 1;
+    struct prepared *prepared = prepared_for(applier, kind, many, err);
     if (prepared == NULL)
         return false;
     const struct statement *statement = &prepared->statement;
-    bool may_miss = statement->may_miss;
-    lsn_t last = 0;
-    for (unsigned r = 0; r < rows; r++) {
-        bind_row(applier, statement, changes[r], r * statement->params_count);
-        may_miss |= changes[r]->may_miss;
-        last = changes[r]->lsn > last ? changes[r]->lsn : last;
-    }
-    struct expectation expected = {.kind = may_miss ? EXPECT_OK : EXPECT_ROWS,
-                                   .rows = rows,
-                                   .change = changes[0],
-                                   .last = last};
-    return pipeline_execute(applier->pipeline, prepared->name,
-                            (int)(rows * statement->params_count), applier->values,
-                            applier->lengths, &expected, err);
+    if (!many)
+        bind_row(applier, statement, changes[0]);
+    else if (!bind_rows(applier, statement, changes, rows, err))
+        return false;
+    struct expectation expected = expectation_of(statement, changes, rows);
+    return pipeline_execute(applier->pipeline, prepared->name, (int)statement->params_count,
+                            applier->values, applier->lengths, &expected, err);
 }
 
 /* ---- groups ---- */
 
+static enum statement_op statement_op(enum change_op op)
+{
+    if (op == CHANGE_INSERT)
+        return STATEMENT_INSERT;
+    return op == CHANGE_UPDATE ? STATEMENT_UPDATE : STATEMENT_DELETE;
+}
+
 /* Updates of an ordered table go one by one: in which order a statement visits its rows is the server's
  * business. */
-static unsigned rows_most(const struct group_kind *kind)
+static bool takes_rows(const struct group_kind *kind)
 {
-    unsigned rows = GROUP_ROWS_MAX;
-    if (kind->op == CHANGE_UPDATE && group_is_ordered(kind->mapping))
-        return 1;
-    while (rows > 1 && rows * kind->mapping->source->columns_count > PARAMS_MAX)
-        rows /= ROWS_STEP;
+    return statement_takes_rows(kind->mapping, statement_op(kind->op)) &&
+           !(kind->op == CHANGE_UPDATE && group_is_ordered(kind->mapping));
+}
+
+static size_t change_bytes(const struct change *change)
+{
+    const struct tuple *row = change_row(change);
+    size_t bytes = 0;
+    for (unsigned v = 0; v < row->count; v++)
+        bytes += row->values[v].length;
+    return bytes;
+}
+
+/* How many of the changes go into the next statement. */
+static unsigned rows_that_fit(struct change *const *changes, unsigned count)
+{
+    size_t bytes = change_bytes(changes[0]);
+    unsigned rows = 1;
+    while (rows < count && (bytes += change_bytes(changes[rows])) <= STATEMENT_BYTES_MAX)
+        rows++;
     return rows;
 }
 
 static bool send_group(struct applier *applier, struct group *group, struct error *err)
 {
-    unsigned rows = rows_most(&group->kind);
+    bool many = takes_rows(&group->kind);
+    unsigned rows;
     for (unsigned done = 0; done < group->count; done += rows) {
-        while (rows > group->count - done)
-            rows /= ROWS_STEP;
+        rows = many ? rows_that_fit(group->changes + done, group->count - done) : 1;
         if (!send(applier, &group->kind, group->changes + done, rows, err))
             return false;
     }
@@ -230,7 +307,7 @@ static bool settle(struct applier *applier, struct change *change, struct arena 
 static bool must_be_alone(const struct change *change)
 {
     return change->op != CHANGE_INSERT &&
-           !statement_takes_rows(change->mapping, change->op == CHANGE_UPDATE);
+           !statement_takes_rows(change->mapping, statement_op(change->op));
 }
 
 bool applier_take(struct applier *applier, struct change *change, struct arena *arena, bool alone,

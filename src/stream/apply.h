@@ -22,10 +22,12 @@ struct applier {
     struct groups groups;
     struct readback readback;
     struct ghosts ghosts;
-    struct prepared *prepared; /* by kind and number of rows */
+    struct prepared *prepared; /* by kind, for one row and for many */
     struct arena arena;        /* of the statements */
-    const char **values;       /* parameters of the statement that is sent */
+    /* parameters of the statement that is sent */
+    const char **values;
     int *lengths;
+    struct buffer arrays;
 };
 
 /* `pipeline`, `source_conninfo` and `stop` must outlive it. `stream` and `lane` are its numbers. */

@@ -3,6 +3,7 @@
 #include <uthash.h>
 
 #include "pg/conn.h"
+#include "pg/quote.h"
 
 enum {
     ID_BYTES_MAX = 256 * 1024 * 1024
@@ -43,17 +44,6 @@ static void begin_id(struct ghosts *ghosts, const char *mapping)
     buffer_append(&ghosts->id, mapping, strlen(mapping) + 1);
 }
 
-static void put_element(struct buffer *id, const struct value *value)
-{
-    buffer_putc(id, '"');
-    for (uint32_t b = 0; b < value->length; b++) {
-        if (value->bytes[b] == '"' || value->bytes[b] == '\\')
-            buffer_putc(id, '\\');
-        buffer_putc(id, value->bytes[b]);
-    }
-    buffer_putc(id, '"');
-}
-
 /* The key is written as an array of texts is, each in quotes: key::text[] reads it. */
 static void id_of_change(struct ghosts *ghosts, const struct change *change)
 {
@@ -61,7 +51,8 @@ static void id_of_change(struct ghosts *ghosts, const struct change *change)
     begin_id(ghosts, mapping->name);
     for (unsigned k = 0; k < mapping->key_count; k++) {
         buffer_putc(&ghosts->id, k == 0 ? '{' : ',');
-        put_element(&ghosts->id, &change_row(change)->values[mapping->key[k].source]);
+        const struct value *value = &change_row(change)->values[mapping->key[k].source];
+        quote_element(&ghosts->id, value->bytes, value->length);
     }
     buffer_putc(&ghosts->id, '}');
     CHECK(!buffer_failed(&ghosts->id));

@@ -17,7 +17,7 @@
 
 #include "stream/change.h"
 
-enum { GROUP_ROWS_MAX = 64 };
+enum { GROUP_ROWS_MAX = 128 };
 
 /* Changes that one statement can carry. */
 struct group_kind {

@@ -13,7 +13,19 @@ enum {
     IDLE_WAIT_US = 10 * 1000, /* how soon an idle lane follows the receiver's position */
     STALL_WAIT_US = 100 * 1000,
     PROGRESS_EVERY_US = 1000 * 1000, /* how often an idle lane writes its progress */
+    COMMIT_EVERY_US = 10 * 1000,     /* commits are so far apart, unless something waits for one */
 };
+
+/* Prepared once a session. First: whose lane it is, and its lock. */
+static const char lock_sql[] = "UPDATE portage.lane SET epoch = epoch"
+                               " WHERE stream = $1::int AND lane = $2::int AND epoch = $3::bigint";
+static const char progress_sql[] =
+    "UPDATE portage.lane SET progress = $3::pg_lsn, partial_lsn = $4::pg_lsn,"
+    " partial = $5::int, changes = changes + $6::bigint,"
+    " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
+    "   + $7::bigint * interval '1 microsecond', source_time),"
+    " written_at = pg_catalog.clock_timestamp()"
+    " WHERE stream = $1::int AND lane = $2::int";
 
 /* Microseconds between the epochs of Unix and PostgreSQL. */
 static const int64_t pg_epoch_us = INT64_C(946684800000000);
@@ -155,10 +167,8 @@ static bool lane_begin(struct lane *lane, struct error *err)
     lane->open_changes = 0;
     lane->open_since_us = clock_monotonic_us();
     return pipeline_query(&lane->pipeline, "BEGIN", 0, NULL, EXPECT_OK, err) &&
-           pipeline_query(&lane->pipeline,
-                          "UPDATE portage.lane SET epoch = epoch"
-                          " WHERE stream = $1::int AND lane = $2::int AND epoch = $3::bigint",
-                          3, values, EXPECT_OURS, err);
+           pipeline_execute(&lane->pipeline, "lane_lock", 3, values, NULL,
+                            &(struct expectation){.kind = EXPECT_OURS}, err);
 }
 
 static void lane_count_commit(struct lane *lane)
@@ -194,14 +204,8 @@ static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *
                                   partial,
                                   changes,
                                   lane->open_commit_time != 0 ? time_us : NULL};
-    return pipeline_query(&lane->pipeline,
-                          "UPDATE portage.lane SET progress = $3::pg_lsn, partial_lsn = $4::pg_lsn,"
-                          " partial = $5::int, changes = changes + $6::bigint,"
-                          " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
-                          "   + $7::bigint * interval '1 microsecond', source_time),"
-                          " written_at = pg_catalog.clock_timestamp()"
-                          " WHERE stream = $1::int AND lane = $2::int",
-                          7, values, EXPECT_OURS, err);
+    return pipeline_execute(&lane->pipeline, "lane_progress", 7, values, NULL,
+                            &(struct expectation){.kind = EXPECT_OURS}, err);
 }
 
 static void lane_free_answered(struct lane *lane)
@@ -425,14 +429,26 @@ static bool lane_idle(struct lane *lane, lsn_t dispatched, struct error *err)
     return lane_begin(lane, err) && lane_commit(lane, err);
 }
 
+/*
+ * How long the open transaction waits for more, when nothing else is there: a commit for every batch
+ * would cost the shard as much as the changes. Who commits seldom does not wait at all.
+ */
+static int64_t lane_rest_us(const struct lane *lane)
+{
+    int64_t since_us = clock_monotonic_us() - lane->progress_written_us;
+    return lane->open && !lane->inside && since_us < COMMIT_EVERY_US ? COMMIT_EVERY_US - since_us
+                                                                     : 0;
+}
+
 static bool lane_loop(struct lane *lane, struct error *err)
 {
     while (!stop_requested(lane->stream->stop)) {
         void *item;
         /* Read before the queue: whatever was dispatched up to here is in it, or was. */
         lsn_t dispatched = atomic_load(&lane->stream->dispatched);
-        enum queue_result got = queue_pop(lane->queue, &item, 0);
-        if (got == QUEUE_TIMEOUT) {
+        int64_t rest_us = lane_rest_us(lane);
+        enum queue_result got = queue_pop(lane->queue, &item, rest_us);
+        if (got == QUEUE_TIMEOUT && rest_us == 0) {
             if (!lane_idle(lane, dispatched, err))
                 return false;
             got = queue_pop(lane->queue, &item, IDLE_WAIT_US);
@@ -453,6 +469,8 @@ static bool lane_run(struct lane *lane, struct error *err)
     if (lane->conn == NULL)
         return false;
     bool ok = conn_pin_plans(lane->conn, err) && pipeline_init(&lane->pipeline, lane->conn, err) &&
+              pipeline_prepare(&lane->pipeline, "lane_lock", lock_sql, err) &&
+              pipeline_prepare(&lane->pipeline, "lane_progress", progress_sql, err) &&
               lane_loop(lane, err);
     if (lane->pipeline.suspect > atomic_load(lane->stream->suspect))
         atomic_store(lane->stream->suspect, lane->pipeline.suspect);

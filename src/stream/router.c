@@ -3,9 +3,13 @@
 #include <stdatomic.h>
 #include <xxhash.h>
 
+#include "util/clock.h"
+
 enum {
     BATCH_BYTES_MAX = 1024 * 1024,
-    QUEUED_BATCHES = 4, /* full ones that fit into a lane's queue */
+    QUEUED_BATCHES = 4,        /* full ones that fit into a lane's queue */
+    FEED_CHANGES = 256,        /* that a lane with an empty queue gets at once; fewer … */
+    FEED_APART_US = 10 * 1000, /* … so long after the last ones: small statements cost most */
     PUSH_WAIT_US = 100 * 1000,
     KEY_BYTES_MAX = 64 * 1024 * 1024,
 };
@@ -13,6 +17,7 @@ enum {
 struct router_lane {
     struct batch *batch; /* NULL: nothing is waiting */
     unsigned ordinal;    /* changes of the current transaction so far */
+    int64_t fed_us;      /* when it got its last batch */
 };
 
 /* A row's change, before it is placed: values by source column, pointing into the message. */
@@ -53,15 +58,25 @@ static enum queue_result try_push(struct router *router, unsigned lane, int64_t 
     struct batch *batch = router->lanes[lane].batch;
     enum queue_result result = queue_push(lane_queue(router->stream->lanes[lane]), batch,
                                           arena_bytes(&batch->arena), wait_us);
-    if (result == QUEUE_OK)
+    if (result == QUEUE_OK) {
         router->lanes[lane].batch = NULL;
+        router->lanes[lane].fed_us = clock_monotonic_us();
+    }
     return result;
+}
+
+/* Whether what waits is worth the lane's while: much, or the first after some quiet. */
+static bool lane_is_due(const struct router_lane *lane, int64_t now_us)
+{
+    return lane->batch != NULL &&
+           (lane->batch->count >= FEED_CHANGES || now_us - lane->fed_us >= FEED_APART_US);
 }
 
 void router_feed(struct router *router)
 {
+    int64_t now_us = clock_monotonic_us();
     for (unsigned l = 0; l < router->stream->lanes_count; l++) {
-        if (router->lanes[l].batch != NULL &&
+        if (lane_is_due(&router->lanes[l], now_us) &&
             queue_weight(lane_queue(router->stream->lanes[l])) == 0)
             try_push(router, l, 0); /* closed: whoever waits next hears of it */
     }

@@ -20,7 +20,7 @@ struct router {
     struct buffer lane_key;
     uint64_t key_hash;
     size_t batch_bytes_max; /* a larger batch is pushed */
-    uint32_t leaf; /* of the row being routed */
+    uint32_t leaf;          /* of the row being routed */
     /* of the transaction being routed */
     uint32_t xid;
     lsn_t lsn;
@@ -38,8 +38,9 @@ bool router_row(struct router *router, const struct stream_relation *relation,
 /* Every lane that got a change of this transaction is told its end. */
 void router_commit(struct router *router, lsn_t end);
 
-/* Pushes batches onto their lanes' queues: all of them; or those whose lane has nothing waiting, so
- * that batches grow while lanes are busy. A full batch is pushed by itself. */
+/* Pushes batches onto their lanes' queues: all of them; or those whose lane has nothing waiting, and
+ * not every few changes by themselves, so that batches grow while there is much to do. A full batch is
+ * pushed by itself. */
 bool router_flush(struct router *router, struct error *err) MUST_CHECK;
 void router_feed(struct router *router); /* never waits */
 

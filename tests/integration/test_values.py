@@ -124,13 +124,33 @@ def test_D14_types_of_the_users_own(migration):
         CREATE DOMAIN public.cents AS bigint CHECK (VALUE >= 0);
         CREATE TYPE public.pair AS (a int, b text);
         CREATE TABLE public.odd (id bigint PRIMARY KEY, m public.mood, c public.cents,
-            p public.pair, ms public.mood[], r int4range, t text[]);"""
+            p public.pair, ms public.mood[], r int4range, t text[], b box, q text);"""
+    # Boxes have another sign between the elements of an array than all others.
     insert = """INSERT INTO public.odd SELECT {id} + g, 'happy', g, ROW(g, 'x,"y')::public.pair,
-        '{{sad,ok}}', '[1,5)', '{{a,NULL,"b c"}}' FROM generate_series(1, 100) g"""
+        '{{sad,ok}}', '[1,5)', '{{a,NULL,"b c"}}', box(point(g, 1), point(2, 3)),
+        nullif('{{"NULL",\\' || g % 3, '{{"NULL",\\0') FROM generate_series(1, 100) g"""
+    update = """UPDATE public.odd SET m = 'sad', c = c + 1, p = NULL, ms = '{{}}', r = 'empty',
+        t = ARRAY[q, NULL, ''], b = NULL WHERE id > {id} AND id % 2 = 0"""
     # The OIDs of the types differ between the sides.
     target = "CREATE TYPE public.other AS ENUM ('a', 'b', 'c'); DROP TYPE public.other;" + ddl
     carried = migration(ddl + insert.format(id=0) + ";", target, ONE_KEY)
-    carry(carried, during=lambda: carried.source_sql(insert.format(id=1000)))
+
+    def write():
+        carried.source_sql(insert.format(id=1000))
+        carried.source_sql(update.format(id=1000))
+    carry(carried, during=write)
+
+
+def test_D14_many_rows_that_are_too_large_for_one_statement(migration):
+    ddl = "CREATE TABLE public.large (id bigint PRIMARY KEY, t text NOT NULL);"
+    insert = """INSERT INTO public.large SELECT g, repeat('ab', (100 * 2 ^ (g % 15))::int)
+        FROM generate_series({}, {}) g"""
+    carried = migration(ddl + insert.format(1, 100) + ";", ddl, ONE_KEY)
+
+    def write():
+        carried.source_sql(insert.format(1001, 1300))
+        carried.source_sql("UPDATE public.large SET t = t || '\\\\\"' WHERE id > 1000")
+    carry(carried, during=write)
 
 
 def test_D17_a_key_under_another_collation(migration):

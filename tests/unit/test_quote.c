@@ -6,14 +6,10 @@
 static void test_ident(void **state)
 {
     static const char *const rows[][2] = {
-        {"orders", "\"orders\""},
-        {"Orders", "\"Orders\""},
-        {"select", "\"select\""},
-        {"sel\"ect'é", "\"sel\"\"ect'é\""},
-        {"a b.c", "\"a b.c\""},
-        {"\"", "\"\"\"\""},
-        {"\\", "\"\\\""},
-        {"$1", "\"$1\""},
+        {"orders", "\"orders\""}, {"Orders", "\"Orders\""},
+        {"select", "\"select\""}, {"sel\"ect'é", "\"sel\"\"ect'é\""},
+        {"a b.c", "\"a b.c\""},   {"\"", "\"\"\"\""},
+        {"\\", "\"\\\""},         {"$1", "\"$1\""},
     };
     struct buffer out;
     struct arena arena;
@@ -79,12 +75,36 @@ static void test_overflow(void **state)
     buffer_release(&out);
 }
 
+static void test_element(void **state)
+{
+    static const char *const rows[][2] = {
+        {"", "\"\""},
+        {"plain", "\"plain\""},
+        {"{a,b}", "\"{a,b}\""},
+        {"NULL", "\"NULL\""},
+        {"\"", "\"\\\"\""},
+        {"\\", "\"\\\\\""},
+        {"a\"b\\c", "\"a\\\"b\\\\c\""},
+    };
+    struct buffer out;
+    (void)state;
+    buffer_init(&out, 64);
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        buffer_clear(&out);
+        quote_element(&out, rows[r][0], strlen(rows[r][0]));
+        assert_string_equal(buffer_text(&out), rows[r][1]);
+    }
+    buffer_clear(&out);
+    quote_element(&out, NULL, 0);
+    assert_string_equal(buffer_text(&out), "NULL");
+    buffer_release(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ident),
-        cmocka_unit_test(test_name),
-        cmocka_unit_test(test_literal),
+        cmocka_unit_test(test_ident),    cmocka_unit_test(test_name),
+        cmocka_unit_test(test_literal),  cmocka_unit_test(test_element),
         cmocka_unit_test(test_overflow),
     };
     return run_unit_tests("quote", tests);
