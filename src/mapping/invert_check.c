@@ -165,12 +165,13 @@ static void check_split(const struct checker *checker, unsigned first)
 
 /* ---- what the binder says of the mappings turned round ---- */
 
+/* By schema.table, schema.table.column, or a mapping's name. */
 static const struct mapping *mapping_at(const struct checker *checker, const char *object)
 {
     for (unsigned m = 0; m < checker->set->count; m++) {
         const char *name = label(checker, checker->set->mappings[m].source, NULL);
         size_t length = strlen(name);
-        if (strncmp(object, name, length) == 0 && (object[length] == '\0' || object[length] == '.'))
+        if (strncmp(object, name, length) == 0 && strchr(".<", object[length]) != NULL)
             return &checker->set->mappings[m];
     }
     return NULL;
@@ -191,20 +192,41 @@ static void take_refusal(const struct checker *checker, const struct finding *fi
                      finding->fix, "on the way back: %s", finding->reason);
 }
 
-static void check_binding(const struct checker *checker)
+/* Binds the mappings turned round from shard 0; what the binder refuses is told of the way there. */
+static bool bind_back(const struct checker *checker, struct config *back,
+                      struct mapping_set *reversed)
 {
-    struct config back;
-    struct mapping_set reversed;
     struct findings said;
     struct error err = ERROR_INIT;
-    invert_config(checker->set, checker->config, 0, checker->arena, &back);
+    invert_config(checker->set, checker->config, 0, checker->arena, back);
     findings_init(&said, checker->arena);
-    if (!bind_mappings(&back, checker->set->target, checker->set->source, 1, checker->arena,
-                       &reversed, &said, &err))
-        findings_add(checker->findings, SEVERITY_WARNING, "no-way-back", NULL,
-                     checker->config->path, NULL, "on the way back: %s", err.message);
+    if (!bind_mappings(back, checker->set->target, checker->set->source, 1, checker->arena,
+                       reversed, &said, &err))
+        findings_add(&said, SEVERITY_REFUSE, "limit", NULL, checker->config->path, NULL, "%s",
+                     err.message);
     for (unsigned f = 0; f < said.count; f++)
         take_refusal(checker, &said.items[f]);
+    return said.refused == 0;
+}
+
+bool invert_check_servers(const struct mapping_set *set, const struct config *config,
+                          PGconn *source, PGconn *target, struct arena *arena,
+                          struct findings *findings, struct error *err)
+{
+    struct findings said, told;
+    struct config back;
+    struct mapping_set reversed;
+    struct checker quiet = {.set = set, .config = config, .arena = arena, .findings = &told};
+    struct checker checker = {.set = set, .config = config, .arena = arena, .findings = findings};
+    findings_init(&said, arena);
+    findings_init(&told, arena); /* invert_check() has told it */
+    if (!bind_back(&quiet, &back, &reversed))
+        return true;
+    if (!bind_check_servers(&back, &reversed, target, source, arena, &said, err))
+        return error_context(err, "looking at the way back");
+    for (unsigned f = 0; f < said.count; f++)
+        take_refusal(&checker, &said.items[f]);
+    return true;
 }
 
 /* ---- names in accept_losses that are no loss ---- */
@@ -243,6 +265,19 @@ static void check_accepted(const struct checker *checker)
     }
 }
 
+/* All that concerns one table of the source. */
+static void check_source(const struct checker *checker, unsigned first)
+{
+    const struct mapping *mapping = &checker->set->mappings[first];
+    if (invert_accepts(checker->config, mapping->source, NULL, checker->arena)) {
+        report(checker, mapping, NULL, NULL, "nothing of it is carried back, as accept_losses says");
+        return;
+    }
+    for (unsigned c = 0; c < mapping->source->columns_count; c++)
+        check_column(checker, mapping, c);
+    check_split(checker, first);
+}
+
 /* Whether no mapping before it has the same source, or target. */
 static bool is_first(const struct mapping_set *set, unsigned m, bool of_target)
 {
@@ -261,17 +296,16 @@ void invert_check(const struct mapping_set *set, const struct config *config, st
         .set = set, .config = config, .arena = arena, .findings = findings,
         .inverses = arena_zalloc(arena, (set->count + 1) * sizeof *checker.inverses),
     };
+    struct config back;
+    struct mapping_set reversed;
     for (unsigned m = 0; m < set->count; m++)
         inverses_of(config, &set->mappings[m], arena, &checker.inverses[m]);
     for (unsigned m = 0; m < set->count; m++) {
-        const struct mapping *mapping = &set->mappings[m];
-        for (unsigned c = 0; is_first(set, m, false) && c < mapping->source->columns_count; c++)
-            check_column(&checker, mapping, c);
         if (is_first(set, m, false))
-            check_split(&checker, m);
+            check_source(&checker, m);
         if (is_first(set, m, true))
-            check_target_columns(&checker, mapping);
+            check_target_columns(&checker, &set->mappings[m]);
     }
-    check_binding(&checker);
+    bind_back(&checker, &back, &reversed);
     check_accepted(&checker);
 }
