@@ -101,8 +101,8 @@ static bool check_calls(const struct inquiry *inquiry, const struct mapping *map
 
 /* ---- types ---- */
 
-static bool check_prepare(const struct inquiry *inquiry, const struct mapping *mapping, PGconn *conn,
-                          const char *sql, struct error *err)
+static bool check_prepare(const struct inquiry *inquiry, const struct mapping *mapping,
+                          PGconn *conn, const char *sql, struct error *err)
 {
     struct error refusal;
     bool at_target = conn == inquiry->target;
@@ -140,8 +140,7 @@ static bool check_statements(const struct inquiry *inquiry, const struct mapping
     if (mapping->parts == 1 && /* a part's columns alone need not make a row */
         !check_prepare(inquiry, mapping, inquiry->target, statement.sql, err))
         return false;
-    return !inquiry->config->reversed || !mapping->has_key ||
-           check_rejoin(inquiry, mapping, err);
+    return !inquiry->config->reversed || !mapping->has_key || check_rejoin(inquiry, mapping, err);
 }
 
 /* ---- values: both servers must say the same (D18) ---- */
@@ -175,8 +174,8 @@ struct sample {
 
 /* Asks for one row of the sample; as ask(). */
 static bool ask_row(PGconn *conn, const struct mapping *mapping, const struct statement *statement,
-                    const struct sample *sample, int row, PGresult **result,
-                    struct error *refusal, struct error *err)
+                    const struct sample *sample, int row, PGresult **result, struct error *refusal,
+                    struct error *err)
 {
     const char *values[RELATION_COLUMNS_MAX];
     int column = (int)mapping->items_count;
@@ -225,18 +224,19 @@ static void report_difference(const struct inquiry *inquiry, const struct mappin
 {
     const char *column = mapping->source->columns[inverse->column].name;
     bool accepted = invert_accepts(inquiry->config, mapping->source, column, inquiry->arena);
-    findings_add(inquiry->findings, accepted ? SEVERITY_NOTE : SEVERITY_WARNING,
-                 accepted ? "accepted-loss" : "inverse-differs", place_of(mapping),
-                 source_column(inquiry, mapping, inverse),
-                 accepted ? NULL : "Write its inverse: so that it gives the value back.",
-                 "on the way back: %s of one row was %.100s and becomes %.100s by %.200s, on the %s",
-                 column, was, back, inverse->expr, side);
+    findings_add(
+        inquiry->findings, accepted ? SEVERITY_NOTE : SEVERITY_WARNING,
+        accepted ? "accepted-loss" : "inverse-differs", place_of(mapping),
+        source_column(inquiry, mapping, inverse),
+        accepted ? NULL : "Write its inverse: so that it gives the value back.",
+        "on the way back: %s of one row was %.100s and becomes %.100s by %.200s, on the %s", column,
+        was, back, inverse->expr, side);
 }
 
 /* A column is told once: `told` is by column of the source. */
 static void compare_back(const struct inquiry *inquiry, const struct mapping *mapping,
-                         const struct inverses *inverses, const PGresult *result,
-                         const char *side, struct column_set *told)
+                         const struct inverses *inverses, const PGresult *result, const char *side,
+                         struct column_set *told)
 {
     int at = 0;
     for (unsigned i = 0; i < inverses->count; i++) {
@@ -321,8 +321,8 @@ static bool check_rows(const struct inquiry *inquiry, const struct mapping *mapp
     unsigned refused = inquiry->findings->refused;
     bool ok = true;
     statement_sample_target(mapping, inquiry->arena, &statement);
-    for (int row = 0;
-         ok && row < PQntuples(sample->rows) && refused == inquiry->findings->refused; row++)
+    for (int row = 0; ok && row < PQntuples(sample->rows) && refused == inquiry->findings->refused;
+         row++)
         ok = check_row(inquiry, mapping, &statement, sample, row, err);
     if (!ok || refused < inquiry->findings->refused || inquiry->config->reversed)
         return ok;
@@ -363,9 +363,9 @@ static bool check_mapping(const struct inquiry *inquiry, const struct mapping *m
     return inquiry->findings->refused > refused || check_sample(inquiry, mapping, err);
 }
 
-bool bind_check_servers(const struct config *config, const struct mapping_set *set,
-                        PGconn *source, PGconn *target,
-                        struct arena *arena, struct findings *findings, struct error *err)
+bool bind_check_servers(const struct config *config, const struct mapping_set *set, PGconn *source,
+                        PGconn *target, struct arena *arena, struct findings *findings,
+                        struct error *err)
 {
     struct inquiry inquiry = {config, set, source, target, arena, findings};
     bool source_begun, target_begun;

@@ -51,8 +51,8 @@ void inverses_of(const struct config *config, const struct mapping *mapping, str
 
 /* For the binder: an `inverse:` that cannot be used is a finding that refuses. */
 bool inverse_check_given(const struct config *config, const struct config_inverse *given,
-                         const struct relation *target, struct arena *arena, struct error *err)
-    MUST_CHECK;
+                         const struct relation *target, struct arena *arena,
+                         struct error *err) MUST_CHECK;
 
 /*
  * The configuration of the way back from one shard. The slot is named <slot>_back_<shard>, the
@@ -85,7 +85,7 @@ bool invert_check_servers(const struct mapping_set *set, const struct config *co
                           struct findings *findings, struct error *err) MUST_CHECK;
 
 /* Whether accept_losses names the table, or the column if it is not NULL. */
-bool invert_accepts(const struct config *config, const struct relation *source,
-                    const char *column, struct arena *arena);
+bool invert_accepts(const struct config *config, const struct relation *source, const char *column,
+                    struct arena *arena);
 
 #endif

@@ -20,11 +20,10 @@ static const char *label(const struct checker *checker, const struct relation *r
 /* ---- losses ---- */
 
 /* A loss, accepted or not. `column` is NULL when it is the whole table's. */
-static void report(const struct checker *checker, const struct mapping *mapping,
-                   const char *column, const char *fix, const char *reason)
+static void report(const struct checker *checker, const struct mapping *mapping, const char *column,
+                   const char *fix, const char *reason)
 {
-    bool accepted =
-        invert_accepts(checker->config, mapping->source, column, checker->arena);
+    bool accepted = invert_accepts(checker->config, mapping->source, column, checker->arena);
     findings_add(checker->findings, accepted ? SEVERITY_NOTE : SEVERITY_WARNING,
                  accepted ? "accepted-loss" : "no-way-back", &mapping->config->target,
                  label(checker, mapping->source, column), accepted ? NULL : fix,
@@ -53,9 +52,9 @@ static const char *missing_fix(const struct checker *checker, const struct mappi
                                const struct column *lost)
 {
     struct arena *arena = checker->arena;
-    const char *inverse =
-        arena_printf(arena, "For %s write inverse: {%s: \"an expression over the target's columns\"}",
-                     label(checker, mapping->target, NULL), lost->name);
+    const char *inverse = arena_printf(
+        arena, "For %s write inverse: {%s: \"an expression over the target's columns\"}",
+        label(checker, mapping->target, NULL), lost->name);
     if (!column_may_be_left_out(lost))
         return arena_printf(arena, "%s, a constant if there is no other.", inverse);
     return arena_printf(arena, "%s; or accept_losses: [%s]", inverse,
@@ -69,7 +68,8 @@ static const struct inverse *best_inverse(const struct checker *checker,
     const struct inverse *best = NULL;
     for (unsigned m = 0; m < checker->set->count; m++) {
         const struct inverses *inverses = &checker->inverses[m];
-        for (unsigned i = 0; checker->set->mappings[m].source == source && i < inverses->count; i++) {
+        for (unsigned i = 0; checker->set->mappings[m].source == source && i < inverses->count;
+             i++) {
             const struct inverse *inverse = &inverses->items[i];
             bool better = best == NULL || best->how == INVERSE_MISSING ||
                           (best->how == INVERSE_CONSTANT && inverse->how != INVERSE_MISSING);
@@ -183,8 +183,7 @@ static void take_refusal(const struct checker *checker, const struct finding *fi
     const struct mapping *mapping = mapping_at(checker, finding->object);
     if (finding->severity != SEVERITY_REFUSE || strcmp(finding->code, "missing-column") == 0)
         return;
-    const char *reason =
-        arena_printf(checker->arena, "%s: %s", finding->object, finding->reason);
+    const char *reason = arena_printf(checker->arena, "%s: %s", finding->object, finding->reason);
     if (mapping != NULL)
         report(checker, mapping, NULL, finding->fix, reason);
     else
@@ -235,8 +234,8 @@ static bool is_found(const struct findings *findings, const char *object)
 {
     for (unsigned f = 0; f < findings->count; f++) {
         const struct finding *finding = &findings->items[f];
-        if (strcmp(finding->object, object) == 0 &&
-            (strcmp(finding->code, "accepted-loss") == 0 || strcmp(finding->code, "target-only") == 0))
+        if (strcmp(finding->object, object) == 0 && (strcmp(finding->code, "accepted-loss") == 0 ||
+                                                     strcmp(finding->code, "target-only") == 0))
             return true;
     }
     return false;
@@ -249,8 +248,8 @@ static bool is_loss(const struct checker *checker, const char *text)
     if (name_parse(text, checker->arena, &table))
         return catalog_find(checker->set->source, table.schema, table.name) != NULL;
     return column_name_parse(text, checker->arena, &table, &column) &&
-           is_found(checker->findings, arena_printf(checker->arena, "%s.%s.%s", table.schema,
-                                                    table.name, column));
+           is_found(checker->findings,
+                    arena_printf(checker->arena, "%s.%s.%s", table.schema, table.name, column));
 }
 
 static void check_accepted(const struct checker *checker)
@@ -270,7 +269,8 @@ static void check_source(const struct checker *checker, unsigned first)
 {
     const struct mapping *mapping = &checker->set->mappings[first];
     if (invert_accepts(checker->config, mapping->source, NULL, checker->arena)) {
-        report(checker, mapping, NULL, NULL, "nothing of it is carried back, as accept_losses says");
+        report(checker, mapping, NULL, NULL,
+               "nothing of it is carried back, as accept_losses says");
         return;
     }
     for (unsigned c = 0; c < mapping->source->columns_count; c++)
@@ -293,7 +293,10 @@ void invert_check(const struct mapping_set *set, const struct config *config, st
                   struct findings *findings)
 {
     struct checker checker = {
-        .set = set, .config = config, .arena = arena, .findings = findings,
+        .set = set,
+        .config = config,
+        .arena = arena,
+        .findings = findings,
         .inverses = arena_zalloc(arena, (set->count + 1) * sizeof *checker.inverses),
     };
     struct config back;

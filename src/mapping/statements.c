@@ -390,8 +390,7 @@ bool statement_missing(const struct mapping *mapping, const struct column_set *p
     *missing = (struct column_set){{0}};
     for (unsigned i = 0; i < mapping->items_count; i++) {
         const struct column_set *uses = &mapping->items[i].select->uses;
-        if (makes_row || mapping_updates_move_rows(mapping) ||
-            column_set_intersects(uses, present))
+        if (makes_row || mapping_updates_move_rows(mapping) || column_set_intersects(uses, present))
             column_set_join(missing, uses);
     }
     if (mapping->where != NULL)
@@ -641,9 +640,8 @@ struct column_set statement_sample_columns(const struct mapping *mapping,
     return columns;
 }
 
-const char *statement_sample_source(const struct mapping *mapping,
-                                    const struct column_set *columns, int limit,
-                                    struct arena *arena)
+const char *statement_sample_source(const struct mapping *mapping, const struct column_set *columns,
+                                    int limit, struct arena *arena)
 {
     struct builder *builder = builder_new(mapping);
     struct buffer *sql = &builder->sql;

@@ -77,9 +77,8 @@ struct column_set statement_sample_columns(const struct mapping *mapping,
 
 /* Up to `limit` rows of the source without large values: each item as text, computed there, then
  * `columns` as text, from which statement_sample_target() computes the items on the target. */
-const char *statement_sample_source(const struct mapping *mapping,
-                                    const struct column_set *columns, int limit,
-                                    struct arena *arena);
+const char *statement_sample_source(const struct mapping *mapping, const struct column_set *columns,
+                                    int limit, struct arena *arena);
 void statement_sample_target(const struct mapping *mapping, struct arena *arena,
                              struct statement *statement);
 

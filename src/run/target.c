@@ -112,7 +112,8 @@ static bool check_servers(struct migration *migration, struct error *err)
     PGconn *source = migration->source, *target = migration->shards[0];
     struct arena *arena = &migration->arena;
     struct findings *findings = &migration->findings;
-    if (!bind_check_servers(migration->config, &migration->set, source, target, arena, findings, err))
+    if (!bind_check_servers(migration->config, &migration->set, source, target, arena, findings,
+                            err))
         return false;
     invert_check(&migration->set, migration->config, arena, findings);
     return findings->refused > 0 || invert_check_servers(&migration->set, migration->config, source,

@@ -8,27 +8,41 @@
 #include "pg/oid.h"
 
 #define COLUMN(NAME, NUMBER, TYPE, OID, ...)                                                       \
-    {.name = (NAME), .attnum = (NUMBER), .type = (TYPE), .full_type = (TYPE), .base_type = (TYPE),     \
-     .base_full_type = (TYPE), .type_oid = (OID), .base_oid = (OID), .type_kind = 'b',             \
-     .builtin = true, .bytewise = true, .collation_deterministic = true, __VA_ARGS__}
+    {                                                                                              \
+        .name = (NAME), .attnum = (NUMBER), .type = (TYPE), .full_type = (TYPE),                   \
+        .base_type = (TYPE), .base_full_type = (TYPE), .type_oid = (OID), .base_oid = (OID),       \
+        .type_kind = 'b', .builtin = true, .bytewise = true, .collation_deterministic = true,      \
+        __VA_ARGS__                                                                                \
+    }
 #define TABLE(NAME, NUMBER, COLUMNS, UNIQUES)                                                      \
-    {.oid = (NUMBER), .schema = "public", .name = (NAME), .kind = 'r', .replica_identity = 'd',    \
-     .columns_count = COUNT_OF(COLUMNS), .columns = (COLUMNS), .uniques_count = 1,                 \
-     .uniques = (UNIQUES)}
+    {                                                                                              \
+        .oid = (NUMBER), .schema = "public", .name = (NAME), .kind = 'r', .replica_identity = 'd', \
+        .columns_count = COUNT_OF(COLUMNS), .columns = (COLUMNS), .uniques_count = 1,              \
+        .uniques = (UNIQUES)                                                                       \
+    }
 #define PRIMARY(...)                                                                               \
-    {{.name = "key", .count = COUNT_OF(((int[]){__VA_ARGS__})), .attnums = (int[]){__VA_ARGS__},   \
-      .primary = true, .immediate = true}}
-#define TEXT(T) {.text = (T), .line = 1, .column = 1}
+    {                                                                                              \
+        {                                                                                          \
+            .name = "key", .count = COUNT_OF(((int[]){__VA_ARGS__})),                              \
+            .attnums = (int[]){__VA_ARGS__}, .primary = true, .immediate = true                    \
+        }                                                                                          \
+    }
+#define TEXT(T)                                                                                    \
+    {                                                                                              \
+        .text = (T), .line = 1, .column = 1                                                        \
+    }
 #define INT4(NAME, NUMBER, ...) COLUMN(NAME, NUMBER, "integer", OID_INT4, __VA_ARGS__)
 #define INT8(NAME, NUMBER, ...) COLUMN(NAME, NUMBER, "bigint", OID_INT8, __VA_ARGS__)
 #define WORDS(NAME, NUMBER, ...) COLUMN(NAME, NUMBER, "text", OID_TEXT, __VA_ARGS__)
 
 /* ---- the source ---- */
 
-static struct column payments[] = {
-    INT4("id", 1, .not_null = true), INT4("amount", 2, .not_null = true),
-    WORDS("note", 3, ), WORDS("label", 4, .generated = true), WORDS("made", 5, .not_null = true),
-    WORDS("dropped", 6, )};
+static struct column payments[] = {INT4("id", 1, .not_null = true),
+                                   INT4("amount", 2, .not_null = true),
+                                   WORDS("note", 3, ),
+                                   WORDS("label", 4, .generated = true),
+                                   WORDS("made", 5, .not_null = true),
+                                   WORDS("dropped", 6, )};
 static struct unique_index payments_key[] = PRIMARY(1);
 static struct column people[] = {INT4("id", 1, .not_null = true), WORDS("job", 2, ),
                                  WORDS("language", 3, .not_null = true)};
@@ -46,14 +60,14 @@ static struct relation source_tables[] = {
     TABLE("payments", 1, payments, payments_key), TABLE("people", 2, people, people_key),
     TABLE("mails", 3, mails, mails_key), TABLE("phones", 4, phones, phones_key),
     TABLE("colours", 5, colours, colours_key)};
-static const struct catalog source = {.relations_count = COUNT_OF(source_tables),
-                                      .relations = source_tables, .database = "old"};
+static const struct catalog source = {
+    .relations_count = COUNT_OF(source_tables), .relations = source_tables, .database = "old"};
 
 /* ---- the target ---- */
 
-static struct column new_payments[] = {
-    INT8("id", 1, .not_null = true), INT8("cents", 2, .not_null = true), WORDS("note", 3, ),
-    WORDS("made", 4, .not_null = true), WORDS("origin", 5, )};
+static struct column new_payments[] = {INT8("id", 1, .not_null = true),
+                                       INT8("cents", 2, .not_null = true), WORDS("note", 3, ),
+                                       WORDS("made", 4, .not_null = true), WORDS("origin", 5, )};
 static struct unique_index new_payments_key[] = PRIMARY(1, 4);
 static struct unique_index made_key[] = PRIMARY(4);
 static struct column jobs[] = {INT8("person_id", 1, .not_null = true), WORDS("job", 2, )};
@@ -77,23 +91,43 @@ static const struct catalog targets[] = {
 
 static struct config_inverse dropped[] = {{TEXT("dropped"), TEXT("'gone'::text -- to be read")}};
 static struct config_mapping mappings[] = {
-    {.target = TEXT("public.payments"), .shard_by = TEXT("id"), .shard_key_immutable = true,
+    {.target = TEXT("public.payments"),
+     .shard_by = TEXT("id"),
+     .shard_key_immutable = true,
      .select = TEXT("id, (amount * 100)::bigint AS cents, note, made, 'old'::text AS origin"),
-     .inverse_count = 1, .inverse = dropped, .lag_by = TEXT("cents"), .park_errors = true},
-    {.target = TEXT("jobs"), .from = TEXT("people"), .select = TEXT("id AS person_id, job"),
+     .inverse_count = 1,
+     .inverse = dropped,
+     .lag_by = TEXT("cents"),
+     .park_errors = true},
+    {.target = TEXT("jobs"),
+     .from = TEXT("people"),
+     .select = TEXT("id AS person_id, job"),
      .shard_by = TEXT("person_id")},
-    {.target = TEXT("tongues"), .from = TEXT("people"), .shard_by = TEXT("person_id"),
+    {.target = TEXT("tongues"),
+     .from = TEXT("people"),
+     .shard_by = TEXT("person_id"),
      .select = TEXT("id AS person_id, language")},
-    {.target = TEXT("contacts"), .from = TEXT("mails"), .shard_by = TEXT("person"),
+    {.target = TEXT("contacts"),
+     .from = TEXT("mails"),
+     .shard_by = TEXT("person"),
      .select = TEXT("person, 'mail'::text AS kind, mail AS value, 'old'::text AS origin")},
-    {.target = TEXT("contacts"), .from = TEXT("phones"), .shard_by = TEXT("person"),
+    {.target = TEXT("contacts"),
+     .from = TEXT("phones"),
+     .shard_by = TEXT("person"),
      .select = TEXT("person, 'phone'::text AS kind, phone AS value, 'old'::text AS origin")},
     {.target = TEXT("colours"), .identical = true, .shard_by = TEXT("everywhere")}};
 static struct config_text shards[] = {TEXT("dbname=new0"), TEXT("dbname=new1")};
-static const struct config config = {
-    .path = "portage.yaml", .source = TEXT("dbname=old"), .shards_count = 2, .shards = shards,
-    .schema_file = "target.sql", .mappings_count = COUNT_OF(mappings), .mappings = mappings,
-    .lanes = 3, .verify_every_s = 60, .slot = "pgportage", .publication = "pgportage"};
+static const struct config config = {.path = "portage.yaml",
+                                     .source = TEXT("dbname=old"),
+                                     .shards_count = 2,
+                                     .shards = shards,
+                                     .schema_file = "target.sql",
+                                     .mappings_count = COUNT_OF(mappings),
+                                     .mappings = mappings,
+                                     .lanes = 3,
+                                     .verify_every_s = 60,
+                                     .slot = "pgportage",
+                                     .publication = "pgportage"};
 
 struct both {
     struct arena arena;
@@ -224,7 +258,8 @@ static void test_split_is_joined(void **state)
     assert_int_equal(part->parts, 2);
     assert_false(part->merged);
     rejoin_make(&both.back, part, &both.arena, &jobs_row);
-    rejoin_make(&both.back, find(&both, "public.people<-public.tongues"), &both.arena, &tongues_row);
+    rejoin_make(&both.back, find(&both, "public.people<-public.tongues"), &both.arena,
+                &tongues_row);
     assert_int_equal(jobs_row.columns_count, 3);
     assert_int_equal(tongues_row.columns_count, 3);
     assert_string_equal(
