@@ -50,6 +50,24 @@ static const char *find_unquoted(const char *text, char c)
     return NULL;
 }
 
+bool column_name_parse(const char *text, struct arena *arena, struct table_name *table,
+                       const char **column)
+{
+    const char *parts[3];
+    int count = 0;
+    for (;; text++) {
+        if (count == 3 || (parts[count++] = parse_part(&text, arena)) == NULL)
+            return false;
+        if (*text != '.')
+            break;
+    }
+    if (*text != '\0' || count < 3)
+        return false;
+    *table = (struct table_name){.schema = parts[0], .name = parts[1]};
+    *column = parts[2];
+    return true;
+}
+
 bool name_is_pattern(const char *text)
 {
     return find_unquoted(text, '*') != NULL;
