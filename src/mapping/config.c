@@ -48,6 +48,12 @@ static const struct setting settings[] = {
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
     {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
     {"verify.rate_max", SETTING_BYTES, AT(verify_rate_max), 0, INT64_MAX, MIB(16), NULL},
+    {"endpoint.pause_ms", SETTING_INT, AT(pause_ms), 10, 60000, 300, NULL},
+    {"endpoint.pause_attempts", SETTING_INT, AT(pause_attempts), 1, 1000, 10, NULL},
+    {"endpoint.time_limit", SETTING_SECONDS, AT(endpoint_limit_s), 1, 3600, 10, NULL},
+    {"endpoint.dns.ttl", SETTING_SECONDS, AT(dns_ttl_s), 0, 3600, 5, NULL},
+    {"endpoint.dns.port", SETTING_INT, AT(dns_port), 1, 65535, 53, NULL},
+    {"hooks.time_limit", SETTING_SECONDS, AT(hooks_limit_s), 1, 3600, 10, NULL},
     {"slot", SETTING_NAME, AT(slot), 0, 0, 0, "pgportage"},
     {"publication", SETTING_NAME, AT(publication), 0, 0, 0, "pgportage"},
 };
