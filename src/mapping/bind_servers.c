@@ -136,7 +136,7 @@ static bool check_statements(const struct inquiry *inquiry, const struct mapping
                              struct error *err)
 {
     struct statement statement;
-    statement_insert(mapping, 1, inquiry->arena, &statement);
+    statement_insert(mapping, false, inquiry->arena, &statement);
     if (mapping->parts == 1 && /* a part's columns alone need not make a row */
         !check_prepare(inquiry, mapping, inquiry->target, statement.sql, err))
         return false;

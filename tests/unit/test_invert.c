@@ -216,7 +216,7 @@ static void test_key_is_that_of_the_target(void **state)
     assert_false(mapping->serial_lane);
     assert_int_equal(mapping->parts, 1);
     memset(&present, 0xff, sizeof present);
-    statement_update(mapping, &present, 1, &both.arena, &statement);
+    statement_update(mapping, &present, false, &both.arena, &statement);
     assert_null(strstr(statement.sql, "SET \"dropped\"")); /* a constant is for new rows */
     assert_null(strstr(statement.sql, ", \"dropped\" = "));
     assert_non_null(strstr(statement.sql, "WHERE portage_row.\"id\" = m.\"id\""));
@@ -237,11 +237,11 @@ static void test_merge_is_told_apart(void **state)
     assert_int_equal(mapping->key[2].item, -1);
     assert_int_equal(mapping->key[2].source, 1);
     assert_false(mapping->serial_lane);
-    statement_delete(mapping, 1, &both.arena, &statement);
+    statement_delete(mapping, false, &both.arena, &statement);
     assert_int_equal(statement.params_count, 3);
     assert_non_null(strstr(statement.sql, "WHERE (\"kind\" IS NOT DISTINCT FROM ('phone'::text))"));
     memset(&present, 0xff, sizeof present);
-    statement_update(mapping, &present, 1, &both.arena, &statement);
+    statement_update(mapping, &present, false, &both.arena, &statement);
     assert_memory_equal(statement.sql, "UPDATE ", 7);
     assert_true(statement.may_miss);
     assert_true(statement_takes_rows(mapping, true));
@@ -328,7 +328,7 @@ static void test_long_names_keep_their_suffix(void **state)
     (void)state;
     setup(&both, 0);
     longer.slot = "a23456789b23456789c23456789d23456789e23456789f23456789g23456789";
-    invert_config(&both.there, &longer, 1, &both.arena, &both.reversed);
+    invert_config(&both.there, &longer, false, &both.arena, &both.reversed);
     assert_int_equal(strlen(both.reversed.slot), 63);
     assert_string_equal(both.reversed.slot + 63 - 7, "_back_1");
     arena_release(&both.arena);
