@@ -10,6 +10,7 @@
  *   portage.ghost     rows that a lane could not make, until the stream removes them
  *   portage.marker    rows that we write to see them come out of this server's stream
  *   portage.deferred  indexes, keys and triggers that wait until after the copy
+ *   portage.sequence  increments and bounds of sequences, as they were before each shard got its own
  *   portage.created   what our own DDL has made here
  * Filled on the shards only:
  *   portage.range     cursor of each range of each mapping
