@@ -29,7 +29,7 @@ static bool read_side(struct sequence_look *look, struct sequence_side *side, bo
                       struct error *err)
 {
     const struct sequences_sides *sides = look->sides;
-    char label[16] = "source";
+    char label[24] = "source";
     side->count = source ? 1 : sides->shards_count;
     side->servers = arena_zalloc(look->arena, side->count * sizeof *side->servers);
     for (unsigned s = 0; s < side->count; s++) {
@@ -108,9 +108,9 @@ static bool floor_of(const struct sequence_look *look, const struct sequence_goa
     return goal->is_used;
 }
 
-static bool in_ranges(const struct sequence_look *look)
+bool sequence_goal_in_blocks(const struct sequence_look *look, const struct sequence_goal *goal)
 {
-    return sequence_look_shared(look) &&
+    return sequence_look_shared(look) && !goal->first->own.cycle &&
            look->sides->config->sequence_shards == SEQUENCE_RANGES;
 }
 
@@ -119,7 +119,7 @@ static bool add_given(const struct sequence_look *look, const struct sequence_go
                       unsigned server, bool known, int64_t *floor)
 {
     for (unsigned s = 0; s < look->to.count; s++) {
-        if (!goal->states[s].called || (in_ranges(look) && s != server))
+        if (!goal->states[s].called || (sequence_goal_in_blocks(look, goal) && s != server))
             continue;
         *floor = known ? sequence_further(&goal->first->own, *floor, goal->states[s].last)
                        : goal->states[s].last;
@@ -185,8 +185,11 @@ static bool shape_for(const struct sequence_look *look, const struct sequence_go
     *shape = goal->first->shape;
     if (!sequence_look_shared(look))
         return true;
-    return in_ranges(look) ? sequence_block(own, goal->origin, config->sequence_range, server, shape)
-                           : sequence_interleave(own, server, look->to.count, shape);
+    if (!sequence_goal_in_blocks(look, goal))
+        return sequence_interleave(own, server, look->to.count, shape);
+    return sequence_block(own, goal->origin, config->sequence_range, server, shape) &&
+           sequence_further(own, goal->end, own->increment < 0 ? shape->min : shape->max) ==
+               goal->end;
 }
 
 /* ---- what stands in the way ---- */
@@ -253,7 +256,7 @@ static void judge_room(const struct judge *judge, const struct sequence_server *
     const struct sequence *sequence = goal->first;
     struct sequence_state state;
     int percent = goal->is_used ? sequence_percent(&sequence->own, goal->used, goal->end) : 0;
-    if (!shaped && in_ranges(judge->look))
+    if (!shaped && sequence_goal_in_blocks(judge->look, goal))
         CANNOT(judge, "sequence-range", server, sequence, range_fix(judge, goal),
                "has no room for a block of %lld values: it is to begin behind %lld and ends at %lld",
                (long long)judge->look->sides->config->sequence_range, (long long)goal->origin,
@@ -304,8 +307,8 @@ static void judge_cycle(const struct judge *judge, const struct sequence_goal *g
 static void judge_goal(const struct judge *judge, struct sequence_goal *goal)
 {
     const struct sequence_look *look = judge->look;
-    goal->origin =
-        in_ranges(look) && keeps_origin(look, goal) ? goal->first->origin : new_origin(look, goal);
+    bool kept = sequence_goal_in_blocks(look, goal) && keeps_origin(look, goal);
+    goal->origin = kept ? goal->first->origin : new_origin(look, goal);
     judge_feeds(judge, goal);
     judge_cycle(judge, goal);
     for (unsigned s = 0; s < look->to.count; s++) {

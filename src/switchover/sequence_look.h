@@ -11,7 +11,7 @@
 /* A server and its sequences; `named` in the order of its side's first server, NULL where missing. */
 struct sequence_server {
     PGconn *conn;
-    char label[16]; /* source, shard 1 */
+    char label[24]; /* source, shard 1 */
     struct sequence_list list;
     const struct sequence **named;
 };
@@ -65,6 +65,9 @@ static inline bool sequence_look_shared(const struct sequence_look *look)
 {
     return look->to.count > 1;
 }
+
+/* A ring is interleaved in any case: blocks are used up, and it goes round in its bounds. */
+bool sequence_goal_in_blocks(const struct sequence_look *look, const struct sequence_goal *goal);
 
 /* Where server `server` has to stand now. False when there is no value left. */
 bool sequence_goal_stand(const struct sequence_look *look, const struct sequence_goal *goal,

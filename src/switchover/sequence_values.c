@@ -100,6 +100,14 @@ bool sequence_block(const struct sequence_shape *own, int64_t origin, int64_t si
            narrow(sign * last, own->increment < 0 ? &shape->min : &shape->max);
 }
 
+bool sequence_disjoint(const struct sequence_shape *a, const struct sequence_shape *b)
+{
+    if (a->max < b->min || b->max < a->min)
+        return true;
+    return a->increment == b->increment &&
+           modulo((wide)a->start - b->start, step_of(a)) != 0;
+}
+
 bool sequence_gives(const struct sequence_shape *shape, int64_t value)
 {
     return value >= shape->min && value <= shape->max &&

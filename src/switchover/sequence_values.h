@@ -39,6 +39,9 @@ bool sequence_interleave(const struct sequence_shape *own, unsigned shard, unsig
 bool sequence_block(const struct sequence_shape *own, int64_t origin, int64_t size, unsigned shard,
                     struct sequence_shape *shape);
 
+/* Whether two shapes never give the same value. */
+bool sequence_disjoint(const struct sequence_shape *a, const struct sequence_shape *b);
+
 /* Whether `value` is one that this shape gives. */
 bool sequence_gives(const struct sequence_shape *shape, int64_t value);
 

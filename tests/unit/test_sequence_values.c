@@ -69,8 +69,12 @@ static void test_blocks(void **state)
         {"tens and three", &tens, 5000, 1000, 1, {10, 6003, 6003, 7000, false}},
         {"descending", &down, -5000, 1000, 1, {-1, -6001, -7000, -6001, false}},
     };
-    struct sequence_shape shape;
+    struct sequence_shape shape, next;
     (void)state;
+    assert_true(sequence_block(&odd, 5000, 1000, 0, &shape));
+    assert_true(sequence_block(&odd, 5000, 1000, 1, &next) && sequence_disjoint(&shape, &next));
+    assert_true(sequence_interleave(&odd, 0, 3, &shape));
+    assert_true(sequence_interleave(&odd, 2, 3, &next) && sequence_disjoint(&shape, &next));
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         assert_row(sequence_block(rows[i].own, rows[i].origin, rows[i].size, rows[i].shard, &shape),
                    rows[i].what);
@@ -155,6 +159,9 @@ static void test_small_ones(void **state)
     assert_true(sequence_ahead(&plain, 5, 1000, &value) && value == 1005);
     assert_true(sequence_ahead(&down, -5, 1000, &value) && value == -1005);
     assert_false(sequence_ahead(&plain, BIG - 5, 1000, &value));
+    assert_false(sequence_disjoint(&plain, &odd));
+    assert_false(sequence_disjoint(&plain, &plain));
+    assert_true(sequence_disjoint(&plain, &down));
     assert_int_equal(sequence_percent(&small, 0, 32767), 0);
     assert_int_equal(sequence_percent(&small, 16384, 32767), 50);
     assert_int_equal(sequence_percent(&plain, 32767, 32767), 100);
