@@ -43,6 +43,16 @@ struct config_mapping {
     bool park_errors;                /* on_error: park; else stop */
 };
 
+/* A sequence of the target that takes its value from a source's of another name. */
+struct config_sequence {
+    struct config_text target, source;
+};
+
+enum sequence_shards {
+    SEQUENCE_INTERLEAVE, /* each shard every nth value */
+    SEQUENCE_RANGES,     /* each shard a block */
+};
+
 struct config {
     const char *path;
     struct config_text source; /* connection string */
@@ -54,6 +64,10 @@ struct config {
     unsigned mappings_count;
     struct config_mapping *mappings; /* in the order of the file */
 
+    unsigned sequences_count; /* sequences: {target: source} */
+    struct config_sequence *sequences;
+    enum sequence_shards sequence_shards; /* sequence_shards: interleave */
+
     /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
     int copy_workers;              /* copy_workers: 2 */
     int lanes;                     /* lanes: 2, per shard */
@@ -64,6 +78,8 @@ struct config {
     int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */
     int64_t verify_every_s;        /* verify.every: seconds between passes, 0 is never */
     int64_t verify_rate_max;       /* verify.rate_max: bytes/s, 0 is no limit */
+    int64_t sequence_margin;       /* sequence_margin: 1000, values left out at a switch */
+    int64_t sequence_range;        /* sequence_range: 100000000, values of a shard's block */
     const char *slot;              /* slot: pgportage */
     const char *publication;       /* publication: pgportage */
 };

@@ -59,6 +59,10 @@ static const char schema_sql[] =
     "  UNIQUE (table_schema, table_name, kind, name));"
     "CREATE TABLE IF NOT EXISTS portage.created (" /* what our own DDL has made here */
     "  class oid, object oid, PRIMARY KEY (class, object));"
+    "CREATE TABLE IF NOT EXISTS portage.sequence (" /* as it was before we changed it */
+    "  sequence oid PRIMARY KEY, increment bigint NOT NULL, start bigint NOT NULL,"
+    "  min bigint NOT NULL, max bigint NOT NULL,"
+    "  origin bigint);" /* where the first shard's block begins; NULL: interleaved */
     "CREATE TABLE IF NOT EXISTS portage.setting (name text PRIMARY KEY, value text NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.journal ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"

@@ -11,6 +11,7 @@
  *   portage.marker    rows that we write to see them come out of this server's stream
  *   portage.gate      one row: whether the application's writes are taken here (switchover/gate.h)
  *   portage.deferred  indexes, keys and triggers that wait until after the copy
+ *   portage.sequence  increments and bounds of sequences, as they were before each shard got its own
  *   portage.created   what our own DDL has made here
  * Filled on the shards only:
  *   portage.range     cursor of each range of each mapping
