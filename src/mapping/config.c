@@ -50,6 +50,12 @@ static const struct setting settings[] = {
     {"verify.rate_max", SETTING_BYTES, AT(verify_rate_max), 0, INT64_MAX, MIB(16), NULL},
     {"sequence_margin", SETTING_COUNT, AT(sequence_margin), 0, GIB(1), 1000, NULL},
     {"sequence_range", SETTING_COUNT, AT(sequence_range), 1000, INT64_MAX / 1024, 100000000, NULL},
+    {"endpoint.pause_ms", SETTING_INT, AT(pause_ms), 10, 60000, 300, NULL},
+    {"endpoint.pause_attempts", SETTING_INT, AT(pause_attempts), 1, 1000, 10, NULL},
+    {"endpoint.time_limit", SETTING_SECONDS, AT(endpoint_limit_s), 1, 3600, 10, NULL},
+    {"endpoint.dns.ttl", SETTING_SECONDS, AT(dns_ttl_s), 0, 3600, 5, NULL},
+    {"endpoint.dns.port", SETTING_INT, AT(dns_port), 1, 65535, 53, NULL},
+    {"hooks.time_limit", SETTING_SECONDS, AT(hooks_limit_s), 1, 3600, 10, NULL},
     {"slot", SETTING_NAME, AT(slot), 0, 0, 0, "pgportage"},
     {"publication", SETTING_NAME, AT(publication), 0, 0, 0, "pgportage"},
 };

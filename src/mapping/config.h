@@ -7,18 +7,9 @@
 #ifndef MAPPING_CONFIG_H
 #define MAPPING_CONFIG_H
 
+#include "mapping/config_endpoint.h"
 #include "util/arena.h"
 #include "util/error.h"
-
-/* Where a text stands; line and column from 1. For a block scalar, `line` is the first line of its
- * content and `column` its indentation + 1, so that an offset in the text can be turned into a place
- * (config_place). */
-struct config_text {
-    const char *text; /* NULL when it was left out */
-    int line;
-    int column;
-    bool block; /* the content starts at (line, column), each of its lines at the same column */
-};
 
 struct config_inverse {
     struct config_text column; /* of the source */
@@ -63,6 +54,7 @@ struct config {
     struct config_text *shard_by;
     unsigned mappings_count;
     struct config_mapping *mappings; /* in the order of the file */
+    struct config_endpoint endpoint;
 
     unsigned sequences_count; /* sequences: {target: source} */
     struct config_sequence *sequences;
@@ -80,6 +72,12 @@ struct config {
     int64_t verify_rate_max;       /* verify.rate_max: bytes/s, 0 is no limit */
     int64_t sequence_margin;       /* sequence_margin: 1000, values left out at a switch */
     int64_t sequence_range;        /* sequence_range: 100000000, values of a shard's block */
+    int pause_ms;                  /* endpoint.pause_ms: 300, how long transactions are waited for */
+    int pause_attempts;            /* endpoint.pause_attempts: 10 */
+    int64_t endpoint_limit_s;      /* endpoint.time_limit: 10, for each run of a command of ours */
+    int64_t dns_ttl_s;             /* endpoint.dns.ttl: 5 */
+    int dns_port;                  /* endpoint.dns.port: 53 */
+    int64_t hooks_limit_s;         /* hooks.time_limit: 10, for each hook */
     const char *slot;              /* slot: pgportage */
     const char *publication;       /* publication: pgportage */
 };
