@@ -108,7 +108,7 @@ static void bind_patterns(struct binder *binder)
             from != NULL ? catalog_find(binder->source, target->schema, target->name) : NULL;
         if (source != NULL)
             add_mapping(binder, from, source, target, false);
-        else
+        else if (!binder->config->reversed)
             findings_add(binder->findings, SEVERITY_NOTE, "unfilled-table",
                          from != NULL ? &from->target : NULL, relation_label(binder, target),
                          NULL, "no mapping fills this table of the target");
@@ -215,12 +215,16 @@ bool bind_mappings(const struct config *config, const struct catalog *source,
     set->mappings = arena_zalloc(arena, (room + 1) * sizeof *set->mappings);
     bind_named(&binder);
     bind_patterns(&binder);
-    note_unread(&binder);
-    check_merges(&binder);
+    /* What stays behind, and who makes which row, was judged the way there. */
+    if (!config->reversed) {
+        note_unread(&binder);
+        check_merges(&binder);
+    }
     for (unsigned s = 1; s < shards_count; s++)
         check_shard(&binder, &targets[s], s);
-    check_password(&binder, &config->source);
-    for (unsigned s = 0; s < config->shards_count; s++)
+    if (!config->reversed)
+        check_password(&binder, &config->source);
+    for (unsigned s = 0; !config->reversed && s < config->shards_count; s++)
         check_password(&binder, &config->shards[s]);
     if (set->count == 0 && findings->refused == 0)
         findings_add(findings, SEVERITY_REFUSE, "nothing-mapped", NULL, config->path, NULL,

@@ -1,4 +1,5 @@
 #include "mapping/bind.h"
+#include "mapping/invert.h"
 #include "pg/oid.h"
 #include "pg/quote.h"
 
@@ -33,11 +34,6 @@ static struct config_text item_place(const struct select_item *item)
 
 /* ---- the columns ---- */
 
-static bool can_be_left_out(const struct column *column)
-{
-    return !column->not_null || column->has_default || column->is_identity || column->generated;
-}
-
 /* `identical`: every target column from the source column of its name. */
 static bool list_identical(const struct binding *binding, struct select_list *list)
 {
@@ -47,7 +43,7 @@ static bool list_identical(const struct binding *binding, struct select_list *li
     for (unsigned t = 0; t < binding->target->columns_count; t++) {
         const struct column *target = &binding->target->columns[t];
         int s = relation_column(binding->source, target->name);
-        if (target->generated || (s < 0 && can_be_left_out(target)))
+        if (target->generated || (s < 0 && column_may_be_left_out(target)))
             continue;
         if (s < 0) {
             ok = REFUSE(binding, "missing-column", &binding->from->target, target->name,
@@ -145,7 +141,7 @@ static bool check_unmapped(const struct binding *binding)
     bool ok = true;
     for (unsigned t = 0; t < binding->target->columns_count; t++) {
         const struct column *column = &binding->target->columns[t];
-        if (!binding->mapped[t] && !can_be_left_out(column))
+        if (!binding->mapped[t] && !column_may_be_left_out(column))
             ok = REFUSE(binding, "missing-column",
                         binding->from->select.text != NULL ? &binding->from->select
                                                            : &binding->from->target,
@@ -166,7 +162,8 @@ static bool bind_items(const struct binding *binding, const struct select_list *
     if (ok && list->count == 0)
         ok = REFUSE(binding, "no-columns", &binding->from->target, NULL, "Write a select.",
                     "no column of the source is mapped");
-    return check_unmapped(binding) && ok;
+    /* One part of a row is not to have all of its columns. */
+    return (mapping->parts > 1 || check_unmapped(binding)) && ok;
 }
 
 static bool bind_where(const struct binding *binding)
@@ -281,11 +278,102 @@ static bool bind_key_column(const struct binding *binding, int source, struct ke
                   column->name, binding->source->schema, binding->source->name);
 }
 
+/* ---- the key, when the mapping was turned round ---- */
+
+static int item_of_attnum(const struct mapping *mapping, int attnum)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (mapping->items[i].target->attnum == attnum)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* The fix of what an old row does not tell. */
+static const char *identity_fix(const struct binding *binding)
+{
+    return arena_printf(binding->arena,
+                        "ALTER TABLE \"%s\".\"%s\" REPLICA IDENTITY FULL; in target.schema",
+                        binding->source->schema, binding->source->name);
+}
+
+static bool check_in_identity(const struct binding *binding, const char *column, int source)
+{
+    return column_set_has(&binding->mapping->identity, (unsigned)source) ||
+           REFUSE(binding, "not-in-identity", &binding->from->target, column,
+                  identity_fix(binding),
+                  "deletes do not tell it: \"%s\" is not in the replica identity of %s.%s",
+                  binding->source->columns[source].name, binding->source->schema,
+                  binding->source->name);
+}
+
+/*
+ * A cast suffices that the way there would refuse, because it may give two rows one key: it does so
+ * only to rows that the target has got since, and the second of them the key itself refuses. What could
+ * race is kept in order.
+ */
+static bool bind_back_column(const struct binding *binding, int attnum, struct key_column *key)
+{
+    struct mapping *mapping = binding->mapping;
+    const char *name =
+        binding->target->columns[relation_column_by_attnum(binding->target, attnum)].name;
+    *key = (struct key_column){.item = item_of_attnum(mapping, attnum), .sort = SORTKEY_NONE};
+    const struct mapping_item *item = key->item >= 0 ? &mapping->items[key->item] : NULL;
+    if (item == NULL || (item->select->kind != SELECT_COLUMN && item->select->kind != SELECT_CAST))
+        return REFUSE(binding, "key-not-mapped", &binding->from->target, name,
+                      "Map the key as it is, or to a wider type.",
+                      "the key's column is not a plain column of %s.%s", binding->source->schema,
+                      binding->source->name);
+    key->source = item->select->column;
+    const struct column *source = &binding->source->columns[key->source];
+    bool integers =
+        column_integer_bytes(source) > 0 && column_integer_bytes(item->target) > 0;
+    mapping->serial_lane |= !integers && !keeps_apart(source, item->target);
+    return check_in_identity(binding, name, key->source);
+}
+
+/* The columns of `where`, which tell the parts of a merge apart. */
+static bool bind_back_where(const struct binding *binding)
+{
+    struct mapping *mapping = binding->mapping;
+    bool ok = true;
+    for (unsigned c = 0; c < binding->source->columns_count; c++) {
+        if (!column_set_has(&mapping->where_uses, c))
+            continue;
+        mapping->key[mapping->key_count++] =
+            (struct key_column){.source = (int)c, .item = -1, .sort = SORTKEY_NONE};
+        ok = check_in_identity(binding, NULL, (int)c) && ok;
+    }
+    mapping->where_by_key = ok && mapping->where != NULL;
+    return ok;
+}
+
+static bool bind_back_key(const struct binding *binding)
+{
+    struct mapping *mapping = binding->mapping;
+    const struct unique_index *key = choose_key(binding->target);
+    bool ok = true;
+    set_identity(binding);
+    mapping->has_key = key != NULL;
+    if (key == NULL)
+        return binding->source->replica_identity == 'f' ||
+               REFUSE(binding, "no-replica-identity", &binding->from->target, NULL,
+                      identity_fix(binding),
+                      "has no key, so only whole old rows tell which of its rows is meant");
+    mapping->key = arena_zalloc(binding->arena, (key->count + binding->source->columns_count) *
+                                                    sizeof *mapping->key);
+    for (unsigned k = 0; k < key->count; k++)
+        ok &= bind_back_column(binding, key->attnums[k], &mapping->key[mapping->key_count++]);
+    return bind_back_where(binding) && ok;
+}
+
 static bool bind_key(const struct binding *binding)
 {
     struct mapping *mapping = binding->mapping;
     const struct unique_index *key = choose_key(binding->source);
     bool ok = true;
+    if (binding->config->reversed)
+        return bind_back_key(binding);
     set_identity(binding);
     mapping->has_key = key != NULL;
     if (key == NULL)
@@ -321,6 +409,8 @@ static bool index_follows_key(const struct binding *binding, const struct unique
 {
     const struct mapping *mapping = binding->mapping;
     for (unsigned k = 0; k < mapping->key_count; k++) {
+        if (mapping->key[k].item < 0)
+            continue;
         int attnum = mapping->items[mapping->key[k].item].target->attnum;
         bool found = false;
         for (unsigned i = 0; i < index->count; i++)
@@ -334,8 +424,8 @@ static bool index_follows_key(const struct binding *binding, const struct unique
 static bool index_starts_with_key(const struct binding *binding, const struct unique_index *index)
 {
     const struct mapping *mapping = binding->mapping;
-    for (unsigned k = 0; k < mapping->key_count; k++) {
-        if (index->count > 0 && index->attnums[0] == mapping->items[mapping->key[k].item].target->attnum)
+    for (unsigned k = 0; k < mapping->key_count && index->count > 0; k++) {
+        if (mapping->key[k].item >= 0 && index->attnums[0] == mapping->items[mapping->key[k].item].target->attnum)
             return true;
     }
     return false;
@@ -366,8 +456,9 @@ static void bind_key_lanes(const struct binding *binding)
     struct mapping *mapping = binding->mapping;
     for (unsigned k = 0; k < mapping->key_count; k++) {
         const struct key_column *key = &mapping->key[k];
-        mapping->serial_lane |= !has_one_text(&binding->source->columns[key->source]) ||
-                                !has_one_text(mapping->items[key->item].target);
+        mapping->serial_lane |=
+            !has_one_text(&binding->source->columns[key->source]) ||
+            (key->item >= 0 && !has_one_text(mapping->items[key->item].target));
     }
 }
 
@@ -543,16 +634,24 @@ static bool bind_partitions(const struct binding *binding)
                   "the column of partition_by is not mapped");
 }
 
+static bool check_inverse(const struct binding *binding, const struct config_inverse *inverse)
+{
+    struct error err = ERROR_INIT;
+    if (relation_column(binding->source, inverse->column.text) < 0)
+        return REFUSE(binding, "unknown-column", &inverse->column, NULL, NULL,
+                      "inverse: %s.%s has no column \"%s\"", binding->source->schema,
+                      binding->source->name, inverse->column.text);
+    return inverse_check_given(binding->config, inverse, binding->target, binding->arena, &err) ||
+           REFUSE(binding, "inverse", &inverse->expr, NULL, err.hint[0] != '\0' ? err.hint : NULL,
+                  "inverse of \"%s\": %s", inverse->column.text, err.message);
+}
+
 static bool check_words(const struct binding *binding)
 {
     const struct config_mapping *from = binding->from;
     bool ok = true;
-    for (unsigned i = 0; i < from->inverse_count; i++) {
-        if (relation_column(binding->source, from->inverse[i].column.text) < 0)
-            ok = REFUSE(binding, "unknown-column", &from->inverse[i].column, NULL, NULL,
-                        "inverse: %s.%s has no column \"%s\"", binding->source->schema,
-                        binding->source->name, from->inverse[i].column.text);
-    }
+    for (unsigned i = 0; i < from->inverse_count; i++)
+        ok = check_inverse(binding, &from->inverse[i]) && ok;
     if (from->lag_by.text != NULL && relation_column(binding->target, from->lag_by.text) < 0)
         ok = REFUSE(binding, "unknown-column", &from->lag_by, from->lag_by.text, NULL,
                     "lag_by: the target has no such column");
@@ -577,7 +676,8 @@ bool bind_table(const struct config *config, unsigned shards_count,
     mapping->config = from;
     mapping->source = source;
     mapping->target = target;
-    mapping->merged = merged;
+    mapping->parts = from->parts > 1 ? from->parts : 1;
+    mapping->merged = merged && mapping->parts == 1;
     mapping->name = merged ? arena_printf(arena, "%s.%s<-%s.%s", target->schema, target->name,
                                           source->schema, source->name)
                            : arena_printf(arena, "%s.%s", target->schema, target->name);

@@ -567,6 +567,9 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_texts(reader, value, name, &config->shard_by, &config->shard_by_count);
     if (strcmp(name, "tables") == 0)
         return read_tables(reader, value);
+    if (strcmp(name, "accept_losses") == 0)
+        return read_texts(reader, value, name, &config->accept_losses,
+                          &config->accept_losses_count);
     if (strcmp(name, "verify") == 0)
         return read_verify(reader, value);
     if (strcmp(name, "sequences") == 0)
@@ -576,10 +579,10 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
     if (setting != NULL && strchr(name, '.') == NULL)
         return read_setting(reader, value, setting);
     return refuse_key(reader, key, "at the top level",
-                      "Known are: source, target, shard_by, tables, copy_workers, lanes,"
-                      " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max,"
-                      " chunk_ms, verify, sequences, sequence_shards, sequence_margin,"
-                      " sequence_range, slot, publication.");
+                      "Known are: source, target, shard_by, tables, accept_losses, copy_workers,"
+                      " lanes, source_connections_max, source_rate_max, row_bytes_max,"
+                      " queue_bytes_max, chunk_ms, verify, sequences, sequence_shards,"
+                      " sequence_margin, sequence_range, slot, publication.");
 }
 
 static bool read_root(const struct reader *reader, struct fy_node *root)

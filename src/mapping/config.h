@@ -32,6 +32,8 @@ struct config_mapping {
     struct config_inverse *inverse;
     struct config_text lag_by;
     bool park_errors;                /* on_error: park; else stop */
+    /* Turned round (invert.h): so many mappings together make one row of the target; 0 or 1 else. */
+    unsigned parts;
 };
 
 /* A sequence of the target that takes its value from a source's of another name. */
@@ -59,6 +61,9 @@ struct config {
     unsigned sequences_count; /* sequences: {target: source} */
     struct config_sequence *sequences;
     enum sequence_shards sequence_shards; /* sequence_shards: interleave */
+    unsigned accept_losses_count;    /* accept_losses: what may be lost on the way back, by name: */
+    struct config_text *accept_losses; /* schema.table.column or schema.table, of the source */
+    bool reversed;                   /* not from a file, but made by invert_config() */
 
     /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
     int copy_workers;              /* copy_workers: 2 */

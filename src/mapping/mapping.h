@@ -28,7 +28,14 @@ struct mapping_item {
     bool jsonb_from_text;
 };
 
-/* One column of the source's key and its image in the target. */
+/*
+ * One column of the source's key and its image in the target.
+ *
+ * Of a mapping that was turned round (invert.h) these are the columns whose images are the key of its
+ * target, which may be fewer than the source's own key has: (id) where that is (id, created_at). They
+ * lie within the replica identity, so each old row tells them. Behind them, with item -1, follow the
+ * columns of `where` that tell the parts of a merge apart: a change of these is a change of the key.
+ */
 struct key_column {
     int source;  /* index into source->columns */
     int item;    /* index into items: the column or a widening cast of it; -1: key is not mapped */
@@ -46,6 +53,9 @@ struct mapping {
     struct mapping_item *items; /* in the order of the select list */
     const char *where;          /* NULL if all rows move */
     struct column_set where_uses;
+    /* `where` reads columns of the key alone: no row begins or ceases to pass while its key stays, and
+     * each old row tells whether it passed. Only of mappings that were turned round. */
+    bool where_by_key;
     struct select_calls calls, where_calls; /* functions: the servers say what they are */
 
     bool has_key;            /* false: no unique key; rows are told apart by all columns (FULL) */
@@ -68,6 +78,9 @@ struct mapping {
                                 equal keys may differ as texts: the order within the table is the
                                 source's */
     bool merged;             /* several mappings feed this target table */
+    /* Turned round: so many mappings together give one row of the target (a split), which is then read
+     * and written as a whole (rejoin.h). 1 of all others. */
+    unsigned parts;
     int partition_item;      /* index into items of partition_by's column; -1 */
 };
 
@@ -79,6 +92,12 @@ static inline bool mapping_item_is_key(const struct mapping *mapping, unsigned i
             return true;
     }
     return false;
+}
+
+/* Whether an update may begin or end a row's passing of `where`: it then inserts or deletes. */
+static inline bool mapping_updates_move_rows(const struct mapping *mapping)
+{
+    return mapping->where != NULL && !mapping->where_by_key;
 }
 
 struct mapping_set {

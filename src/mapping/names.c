@@ -50,6 +50,25 @@ static const char *find_unquoted(const char *text, char c)
     return NULL;
 }
 
+bool column_name_parse(const char *text, struct arena *arena, struct table_name *table,
+                       const char **column)
+{
+    const char *parts[3];
+    int count = 0;
+    for (;; text++) {
+        if (count == 3 || (parts[count++] = parse_part(&text, arena)) == NULL)
+            return false;
+        if (*text != '.')
+            break;
+    }
+    if (*text != '\0' || count < 2)
+        return false;
+    *table = (struct table_name){.schema = count == 3 ? parts[0] : "public",
+                                 .name = parts[count - 2]};
+    *column = parts[count - 1];
+    return true;
+}
+
 bool name_is_pattern(const char *text)
 {
     return find_unquoted(text, '*') != NULL;

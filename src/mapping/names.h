@@ -12,6 +12,10 @@ struct table_name {
 /* False when it is not a name. Unquoted parts are folded to lower case, as PostgreSQL does. */
 bool name_parse(const char *text, struct arena *arena, struct table_name *name) MUST_CHECK;
 
+/* schema.table.column, or table.column of `public`. */
+bool column_name_parse(const char *text, struct arena *arena, struct table_name *table,
+                       const char **column) MUST_CHECK;
+
 /* A pattern has a * that is not quoted. */
 bool name_is_pattern(const char *text);
 

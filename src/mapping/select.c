@@ -441,9 +441,10 @@ static void item_classify(const struct analysis *analysis, json_t *value,
     }
     const struct column *column = &analysis->source->columns[item->column];
     item->digits = chain_digits(analysis, column, value);
+    /* Without a length: the assignment to the column errors where the cast would cut in silence. */
     item->inverse = item->kind == SELECT_COLUMN
                         ? inverse
-                        : arena_printf(arena, "%s::%s", inverse, column->full_type);
+                        : arena_printf(arena, "%s::%s", inverse, column->base_type);
 }
 
 /* ---- the list ---- */

@@ -50,7 +50,8 @@ struct select_item {
     bool cast_cuts;          /* … which has a length or scale */
     int digits;              /* of a number, how many at most behind the point, when all of the column
                                 is kept; -1: not known */
-    const char *inverse;     /* SQL over target columns giving `column` back; NULL if not derivable */
+    const char *inverse;     /* SQL over target columns giving `column` back, but for its
+                                length and scale; NULL if not derivable */
     int line, place;         /* in the file: line and column */
 };
 

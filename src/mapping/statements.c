@@ -388,7 +388,8 @@ bool statement_missing(const struct mapping *mapping, const struct column_set *p
     *missing = (struct column_set){{0}};
     for (unsigned i = 0; i < mapping->items_count; i++) {
         const struct column_set *uses = &mapping->items[i].select->uses;
-        if (makes_row || mapping->where != NULL || column_set_intersects(uses, present))
+        if (makes_row || mapping_updates_move_rows(mapping) ||
+            column_set_intersects(uses, present))
             column_set_join(missing, uses);
     }
     if (mapping->where != NULL)
@@ -402,7 +403,13 @@ bool statement_missing(const struct mapping *mapping, const struct column_set *p
 
 bool statement_takes_rows(const struct mapping *mapping, bool update)
 {
-    return mapping->has_key && !(update && mapping->where != NULL);
+    return mapping->has_key && !(update && mapping_updates_move_rows(mapping));
+}
+
+static void put_where(struct builder *builder)
+{
+    if (builder->mapping->where != NULL)
+        buffer_printf(&builder->sql, " WHERE (%s)", builder->mapping->where);
 }
 
 static void put_insert_head(struct builder *builder)
@@ -426,8 +433,7 @@ void statement_insert(const struct mapping *mapping, unsigned rows, struct arena
     put_items(builder, NULL);
     buffer_puts(&builder->sql, " FROM ");
     put_rows(builder, &uses, PARAM_NEW);
-    if (mapping->where != NULL)
-        buffer_printf(&builder->sql, " WHERE (%s)", mapping->where);
+    put_where(builder);
     builder_finish(builder, arena, statement);
 }
 
@@ -496,7 +502,7 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     struct builder *builder = builder_new(mapping);
     struct column_set uses = row_uses(mapping);
     builder->rows = rows;
-    if (mapping->where != NULL) {
+    if (mapping_updates_move_rows(mapping)) {
         put_update_where(builder, &uses);
         builder_finish(builder, arena, statement);
         return;
@@ -510,6 +516,7 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     put_items(builder, NULL);
     buffer_puts(&builder->sql, " FROM ");
     put_rows(builder, &uses, PARAM_NEW);
+    put_where(builder);
     buffer_puts(&builder->sql, ") AS m WHERE ");
     put_match_one(builder);
     builder_finish(builder, arena, statement);
@@ -527,12 +534,18 @@ void statement_delete(const struct mapping *mapping, unsigned rows, struct arena
         if (item_identifies(mapping, i))
             column_set_join(&uses, &mapping->items[i].select->uses);
     }
+    /* Else not asked: what never passed is not there. A part of a merge turned round may be wrong in
+     * that: another part's row may have its key in a table of its own. */
+    if (mapping->where_by_key)
+        column_set_join(&uses, &mapping->where_uses);
     buffer_puts(sql, "DELETE FROM ");
     relation_put_only(sql, mapping->target);
     buffer_puts(sql, " AS portage_row USING (SELECT ");
     put_items(builder, item_identifies);
     buffer_puts(sql, " FROM ");
     put_rows(builder, &uses, PARAM_OLD);
+    if (mapping->where_by_key)
+        put_where(builder);
     buffer_puts(sql, ") AS m WHERE ");
     put_match_one(builder);
     builder_finish(builder, arena, statement);

@@ -49,7 +49,7 @@ struct statement {
  * all present and leaves the others alone.
  *
  * A statement carries `rows` rows, all of the same kind. More than one needs a key, and each key at
- * most once; an update with `where` is of one row (statement_takes_rows(); an INSERT always may).
+ * most once; an update with `where` that may move rows is of one row (statement_takes_rows(); an INSERT always may).
  */
 bool statement_takes_rows(const struct mapping *mapping, bool update);
 bool statement_missing(const struct mapping *mapping, const struct column_set *present,

@@ -319,6 +319,11 @@ struct modifiers column_modifiers(const struct column *column)
     return modifiers;
 }
 
+bool column_may_be_left_out(const struct column *column)
+{
+    return !column->not_null || column->has_default || column->is_identity || column->generated;
+}
+
 int column_digits(const struct column *column)
 {
     struct modifiers modifiers = column_modifiers(column);

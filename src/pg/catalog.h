@@ -110,6 +110,9 @@ struct modifiers {
 };
 struct modifiers column_modifiers(const struct column *column);
 
+/* An INSERT may say nothing of it. */
+bool column_may_be_left_out(const struct column *column);
+
 /* How many digits a number may have behind the point; -1: any, not known, or no number. */
 int column_digits(const struct column *column);
 /* 2, 4 or 8; 0 for what is no integer. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "mapping/invert.h"
 #include "pg/conn.h"
 #include "run/created.h"
 #include "run/deferred.h"
@@ -124,8 +125,10 @@ bool target_try(struct migration *migration, struct error *err)
     buffer_release(&sql);
     if (!ok || !migration_bind(migration, err))
         return false;
-    return migration->findings.refused > 0 ||
-           bind_check_servers(&migration->set, migration->source, migration->shards[0],
+    if (migration->findings.refused > 0)
+        return true;
+    invert_check(&migration->set, migration->config, &migration->arena, &migration->findings);
+    return bind_check_servers(&migration->set, migration->source, migration->shards[0],
                               &migration->arena, &migration->findings, err);
 }
 

@@ -35,6 +35,10 @@
 
 #include "util/error.h"
 
+/* Published wherever changes come from: markers; and what every transaction of ours that writes rows of
+ * the application updates first, so that it is known as ours. */
+#define SCHEMA_PUBLISHED "'marker', 'lane', 'range', 'instance'"
+
 /* Idempotent. */
 bool schema_install(PGconn *conn, struct error *err) MUST_CHECK;
 

@@ -202,7 +202,7 @@ static bool complete_row(struct applier *applier, struct change *change, struct 
     if (!readback_fill(&applier->readback, change, &missing, arena, &found, err))
         return false;
     /* An update leaves alone what it does not know; but not when it may have to insert (`where`). */
-    *complete = found || (!makes_row && change->mapping->where == NULL);
+    *complete = found || (!makes_row && !mapping_updates_move_rows(change->mapping));
     return true;
 }
 
