@@ -54,15 +54,16 @@ bool endpoint_pause(struct endpoint *endpoint, enum endpoint_side to, struct err
 
 /* Poolers stay paused. Returns when the side is in force: reloaded and looked at, for names when the
  * old answer cannot be in a cache any more. */
-bool endpoint_lead(struct endpoint *endpoint, enum endpoint_side side, struct error *err) MUST_CHECK;
+bool endpoint_lead(struct endpoint *endpoint, enum endpoint_side side,
+                   struct error *err) MUST_CHECK;
 
 /* Only what leads to `side`: a pooler that could not be led there stays paused, and is the error. */
-bool endpoint_resume(struct endpoint *endpoint, enum endpoint_side side, struct error *err)
-    MUST_CHECK;
+bool endpoint_resume(struct endpoint *endpoint, enum endpoint_side side,
+                     struct error *err) MUST_CHECK;
 
 /* Also what could not be led back is resumed: it may never have led elsewhere. */
-bool endpoint_restore(struct endpoint *endpoint, enum endpoint_side live, struct error *err)
-    MUST_CHECK;
+bool endpoint_restore(struct endpoint *endpoint, enum endpoint_side live,
+                      struct error *err) MUST_CHECK;
 
 /* Runs the hook of this phase, if there is one; false when it fails or takes too long. `to` as above.
  * From HOOK_SWITCHED on its failure is for the log. */

@@ -1,23 +1,13 @@
-#include "mapping/config.h"
+#include "mapping/config_reader.h"
 
 #include <errno.h>
-#include <libfyaml.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stddef.h>
 
 #include "mapping/names.h"
 #include "util/buffer.h"
 
 enum { FILE_MAX = 1 << 20 };
-
-struct reader {
-    const char *path;
-    const char *bytes; /* the file */
-    struct arena *arena;
-    struct config *config;
-    struct error *err;
-};
 
 /* ---- settings that are single values ---- */
 
@@ -61,116 +51,6 @@ static const struct setting settings[] = {
 };
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
-
-/* ---- nodes and their places ---- */
-
-struct place {
-    int line, column;
-};
-
-/* The first key or item of a collection; NULL if it is empty or none. */
-static struct fy_node *first_within(struct fy_node *node)
-{
-    void *at = NULL;
-    if (fy_node_is_sequence(node))
-        return fy_node_sequence_iterate(node, &at);
-    struct fy_node_pair *first =
-        fy_node_is_mapping(node) ? fy_node_mapping_iterate(node, &at) : NULL;
-    return first != NULL ? fy_node_pair_key(first) : NULL;
-}
-
-/* The key that a node stands under; NULL at the top. */
-static struct fy_node *key_above(struct fy_node *node)
-{
-    void *at = NULL;
-    struct fy_node_pair *pair;
-    for (struct fy_node *above = fy_node_get_parent(node); above != NULL;
-         node = above, above = fy_node_get_parent(above)) {
-        while (fy_node_is_mapping(above) && (pair = fy_node_mapping_iterate(above, &at)) != NULL) {
-            if (fy_node_pair_value(pair) == node)
-                return fy_node_pair_key(pair);
-        }
-        at = NULL;
-    }
-    return NULL;
-}
-
-/* libfyaml knows no place of what is empty: then it is its key's. */
-static struct place node_place(struct fy_node *node)
-{
-    struct fy_token *token = fy_node_get_scalar_token(node);
-    const struct fy_mark *mark = token != NULL ? fy_token_start_mark(token) : NULL;
-    if (mark != NULL)
-        return (struct place){mark->line + 1, mark->column + 1};
-    struct fy_node *near = first_within(node);
-    if (near == NULL)
-        near = key_above(node);
-    return near != NULL ? node_place(near) : (struct place){1, 1};
-}
-
-static bool refuse(const struct reader *reader, struct fy_node *node, const char *hint,
-                   const char *format, ...) PRINTF_LIKE(4, 5);
-
-static bool refuse(const struct reader *reader, struct fy_node *node, const char *hint,
-                   const char *format, ...)
-{
-    char text[512];
-    va_list arguments;
-    struct place place = node_place(node);
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    error_set(reader->err, ERROR_CONFIG, "%s:%d:%d: %s", reader->path, place.line, place.column,
-              text);
-    return hint == NULL ? false : error_hint(reader->err, "%s", hint);
-}
-
-/* Nodes are taken apart by name. What is no text, as keys may be in YAML, has the empty name. */
-static const char *key_name(struct fy_node *key)
-{
-    const char *name = fy_node_get_scalar0(key);
-    return name != NULL ? name : "";
-}
-
-/* A key that nobody knows is an error that lists those known. */
-static bool refuse_key(const struct reader *reader, struct fy_node *key, const char *where,
-                       const char *known)
-{
-    return refuse(reader, key, known, "unknown key \"%s\" %s", key_name(key), where);
-}
-
-static int block_indentation(const struct reader *reader, struct fy_node *node)
-{
-    const struct fy_mark *mark = fy_token_start_mark(fy_node_get_scalar_token(node));
-    return mark != NULL ? (int)strspn(reader->bytes + mark->input_pos, " ") : 0;
-}
-
-static bool is_null(struct fy_node *node)
-{
-    return node == NULL || fy_node_is_null(node);
-}
-
-static bool read_text(const struct reader *reader, struct fy_node *node, const char *name,
-                      struct config_text *text)
-{
-    size_t length;
-    const char *bytes = fy_node_is_scalar(node) ? fy_node_get_scalar(node, &length) : NULL;
-    if (bytes == NULL || is_null(node))
-        return refuse(reader, node, NULL, "\"%s\" must be a text", name);
-    enum fy_node_style style = fy_node_get_style(node);
-    struct place place = node_place(node);
-    *text = (struct config_text){
-        .text = arena_strndup(reader->arena, bytes, length),
-        .line = place.line,
-        .column = place.column,
-        .block = style == FYNS_LITERAL || style == FYNS_FOLDED,
-    };
-    if (text->block) /* libfyaml gives the start of its first line */
-        text->column += block_indentation(reader, node);
-    if (text->text[strspn(text->text, " \t\n")] == '\0')
-        return refuse(reader, node, NULL, "\"%s\" is empty", name);
-    return true;
-}
 
 /* ---- numbers and sizes ---- */
 
@@ -236,21 +116,22 @@ static bool read_setting(const struct reader *reader, struct fy_node *node,
     struct config_text text;
     int64_t value;
     void *field = (char *)reader->config + setting->offset;
-    if (!read_text(reader, node, setting->name, &text))
+    if (!reader_text(reader, node, setting->name, &text))
         return false;
     if (setting->kind == SETTING_NAME) {
         *(const char **)field = text.text;
         return is_slot_name(text.text) ||
-               refuse(reader, node, "Use lower-case letters, digits and _, at most 63 of them.",
-                      "\"%s\" cannot be %s", setting->name, text.text);
+               reader_refuse(reader, node,
+                             "Use lower-case letters, digits and _, at most 63 of them.",
+                             "\"%s\" cannot be %s", setting->name, text.text);
     }
     if (!parse_number(text.text, setting->kind, &value))
-        return refuse(reader, node, number_hint(setting->kind),
-                      "\"%s\" must be a number, not \"%s\"", setting->name, text.text);
+        return reader_refuse(reader, node, number_hint(setting->kind),
+                             "\"%s\" must be a number, not \"%s\"", setting->name, text.text);
     if (value < setting->least || value > setting->most)
-        return refuse(reader, node, NULL, "\"%s\" must be between %lld and %lld, not %lld",
-                      setting->name, (long long)setting->least, (long long)setting->most,
-                      (long long)value);
+        return reader_refuse(reader, node, NULL, "\"%s\" must be between %lld and %lld, not %lld",
+                             setting->name, (long long)setting->least, (long long)setting->most,
+                             (long long)value);
     if (setting->kind == SETTING_INT)
         *(int *)field = (int)value;
     else
@@ -280,26 +161,13 @@ static const struct setting *find_setting(const char *name)
     return NULL;
 }
 
-/* ---- lists of texts ---- */
-
-/* One text, or a list of them. */
-static bool read_texts(const struct reader *reader, struct fy_node *node, const char *name,
-                       struct config_text **texts, unsigned *count)
+bool reader_setting(const struct reader *reader, const char *section, const char *key,
+                    struct fy_node *value, bool *found)
 {
-    void *at = NULL;
-    struct fy_node *item;
-    if (!fy_node_is_sequence(node)) {
-        *count = 1;
-        *texts = arena_zalloc(reader->arena, sizeof **texts);
-        return read_text(reader, node, name, *texts);
-    }
-    *texts = arena_zalloc(reader->arena,
-                          ((size_t)fy_node_sequence_item_count(node) + 1) * sizeof **texts);
-    for (*count = 0; (item = fy_node_sequence_iterate(node, &at)) != NULL; (*count)++) {
-        if (!read_text(reader, item, name, &(*texts)[*count]))
-            return false;
-    }
-    return *count > 0 || refuse(reader, node, NULL, "\"%s\" is empty", name);
+    const struct setting *setting =
+        find_setting(arena_printf(reader->arena, "%s.%s", section, key));
+    *found = setting != NULL;
+    return setting == NULL || read_setting(reader, value, setting);
 }
 
 /* ---- one mapping ---- */
@@ -310,14 +178,15 @@ static bool read_inverse(const struct reader *reader, struct fy_node *node,
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, "inverse: {source_column: \"expression over the target\"}",
-                      "\"inverse\" must be a mapping");
+        return reader_refuse(reader, node,
+                             "inverse: {source_column: \"expression over the target\"}",
+                             "\"inverse\" must be a mapping");
     mapping->inverse = arena_zalloc(
         reader->arena, (size_t)fy_node_mapping_item_count(node) * sizeof *mapping->inverse);
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct config_inverse *inverse = &mapping->inverse[mapping->inverse_count++];
-        if (!read_text(reader, fy_node_pair_key(pair), "inverse", &inverse->column) ||
-            !read_text(reader, fy_node_pair_value(pair), inverse->column.text, &inverse->expr))
+        if (!reader_text(reader, fy_node_pair_key(pair), "inverse", &inverse->column) ||
+            !reader_text(reader, fy_node_pair_value(pair), inverse->column.text, &inverse->expr))
             return false;
     }
     return true;
@@ -330,64 +199,50 @@ static bool read_partition_by(const struct reader *reader, struct fy_node *node,
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, shape, "\"partition_by\" must be a mapping");
+        return reader_refuse(reader, node, shape, "\"partition_by\" must be a mapping");
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
-        const char *key = key_name(fy_node_pair_key(pair));
+        const char *key = reader_key_name(fy_node_pair_key(pair));
         struct config_text *text = NULL;
         if (strcmp(key, "column") == 0)
             text = &mapping->partition_column;
         else if (strcmp(key, "every") == 0)
             text = &mapping->partition_every;
         else
-            return refuse_key(reader, fy_node_pair_key(pair), "in partition_by", shape);
-        if (!read_text(reader, fy_node_pair_value(pair), key, text))
+            return reader_refuse_key(reader, fy_node_pair_key(pair), "in partition_by", shape);
+        if (!reader_text(reader, fy_node_pair_value(pair), key, text))
             return false;
     }
     if (mapping->partition_column.text == NULL || mapping->partition_every.text == NULL)
-        return refuse(reader, node, shape, "\"partition_by\" needs a column and its step");
+        return reader_refuse(reader, node, shape, "\"partition_by\" needs a column and its step");
     return true;
-}
-
-static bool read_word(const struct reader *reader, struct fy_node *node, const char *name,
-                      const char *yes, const char *no, bool *value)
-{
-    struct config_text text;
-    char hint[128];
-    if (!read_text(reader, node, name, &text))
-        return false;
-    *value = strcmp(text.text, yes) == 0;
-    if (*value || (no != NULL && strcmp(text.text, no) == 0))
-        return true;
-    snprintf(hint, sizeof hint, "%s: %s%s%s", name, yes, no != NULL ? ", or " : "",
-             no != NULL ? no : "");
-    return refuse(reader, node, hint, "\"%s\" cannot be \"%s\"", name, text.text);
 }
 
 static bool read_mapping_key(const struct reader *reader, struct fy_node *key,
                              struct fy_node *value, struct config_mapping *mapping)
 {
-    const char *name = key_name(key);
+    const char *name = reader_key_name(key);
     if (strcmp(name, "from") == 0)
-        return read_text(reader, value, name, &mapping->from);
+        return reader_text(reader, value, name, &mapping->from);
     if (strcmp(name, "select") == 0)
-        return read_text(reader, value, name, &mapping->select);
+        return reader_text(reader, value, name, &mapping->select);
     if (strcmp(name, "where") == 0)
-        return read_text(reader, value, name, &mapping->where);
+        return reader_text(reader, value, name, &mapping->where);
     if (strcmp(name, "shard_by") == 0)
-        return read_text(reader, value, name, &mapping->shard_by);
+        return reader_text(reader, value, name, &mapping->shard_by);
     if (strcmp(name, "shard_key") == 0)
-        return read_word(reader, value, name, "immutable", NULL, &mapping->shard_key_immutable);
+        return reader_word(reader, value, name, "immutable", NULL, &mapping->shard_key_immutable);
     if (strcmp(name, "partition_by") == 0)
         return read_partition_by(reader, value, mapping);
     if (strcmp(name, "inverse") == 0)
         return read_inverse(reader, value, mapping);
     if (strcmp(name, "lag_by") == 0)
-        return read_text(reader, value, name, &mapping->lag_by);
+        return reader_text(reader, value, name, &mapping->lag_by);
     if (strcmp(name, "on_error") == 0)
-        return read_word(reader, value, name, "park", "stop", &mapping->park_errors);
-    return refuse_key(reader, key, "in a table's mapping",
-                      "Known are: from, select, where, shard_by, shard_key, partition_by, inverse,"
-                      " lag_by, on_error.");
+        return reader_word(reader, value, name, "park", "stop", &mapping->park_errors);
+    return reader_refuse_key(
+        reader, key, "in a table's mapping",
+        "Known are: from, select, where, shard_by, shard_key, partition_by, inverse,"
+        " lag_by, on_error.");
 }
 
 static bool read_mapping(const struct reader *reader, struct fy_node *node,
@@ -395,23 +250,24 @@ static bool read_mapping(const struct reader *reader, struct fy_node *node,
 {
     void *at = NULL;
     struct fy_node_pair *pair;
-    if (fy_node_is_scalar(node) && !is_null(node) &&
+    if (fy_node_is_scalar(node) && !reader_is_null(node) &&
         strcmp(fy_node_get_scalar0(node), "identical") == 0) {
         mapping->identical = true;
         return true;
     }
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, "Write: identical, or a mapping with from, select, …",
-                      "table \"%s\" is neither \"identical\" nor a mapping",
-                      mapping->target.text);
+        return reader_refuse(reader, node, "Write: identical, or a mapping with from, select, …",
+                             "table \"%s\" is neither \"identical\" nor a mapping",
+                             mapping->target.text);
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         if (!read_mapping_key(reader, fy_node_pair_key(pair), fy_node_pair_value(pair), mapping))
             return false;
     }
     mapping->identical = mapping->select.text == NULL;
     if (mapping->is_pattern && (mapping->select.text != NULL || mapping->from.text != NULL))
-        return refuse(reader, node, "Name the table.",
-                      "the pattern \"%s\" cannot have a select or a from", mapping->target.text);
+        return reader_refuse(reader, node, "Name the table.",
+                             "the pattern \"%s\" cannot have a select or a from",
+                             mapping->target.text);
     return true;
 }
 
@@ -422,7 +278,7 @@ static bool read_table(const struct reader *reader, struct fy_node *key, struct 
     struct config_mapping start = {0};
     void *at = NULL;
     struct fy_node *item;
-    if (!read_text(reader, key, "tables", &start.target))
+    if (!reader_text(reader, key, "tables", &start.target))
         return false;
     start.is_pattern = name_is_pattern(start.target.text);
     if (!fy_node_is_sequence(value)) {
@@ -435,8 +291,8 @@ static bool read_table(const struct reader *reader, struct fy_node *key, struct 
         if (!read_mapping(reader, item, mapping))
             return false;
         if (mapping->from.text == NULL)
-            return refuse(reader, item, NULL, "each part of the merge \"%s\" needs a from",
-                          start.target.text);
+            return reader_refuse(reader, item, NULL, "each part of the merge \"%s\" needs a from",
+                                 start.target.text);
     }
     return true;
 }
@@ -447,8 +303,8 @@ static bool read_tables(const struct reader *reader, struct fy_node *node)
     struct fy_node_pair *pair;
     size_t room = 0;
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, "tables: {\"public.*\": identical}",
-                      "\"tables\" must be a mapping from target tables");
+        return reader_refuse(reader, node, "tables: {\"public.*\": identical}",
+                             "\"tables\" must be a mapping from target tables");
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct fy_node *value = fy_node_pair_value(pair);
         room += fy_node_is_sequence(value) ? (size_t)fy_node_sequence_item_count(value) : 1;
@@ -460,19 +316,10 @@ static bool read_tables(const struct reader *reader, struct fy_node *node)
             return false;
     }
     return reader->config->mappings_count > 0 ||
-           refuse(reader, node, NULL, "\"tables\" is empty");
+           reader_refuse(reader, node, NULL, "\"tables\" is empty");
 }
 
 /* ---- the file ---- */
-
-/* A path in the file is relative to the file. */
-static const char *resolve(const struct reader *reader, const char *path)
-{
-    const char *slash = strrchr(reader->path, '/');
-    if (path[0] == '/' || slash == NULL)
-        return path;
-    return arena_printf(reader->arena, "%.*s/%s", (int)(slash - reader->path), reader->path, path);
-}
 
 static bool read_target(const struct reader *reader, struct fy_node *node)
 {
@@ -482,26 +329,26 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, shape, "\"target\" must be a mapping");
+        return reader_refuse(reader, node, shape, "\"target\" must be a mapping");
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
-        const char *name = key_name(key);
+        const char *name = reader_key_name(key);
         if (strcmp(name, "shards") == 0) {
-            if (!read_texts(reader, value, name, &config->shards, &config->shards_count))
+            if (!reader_texts(reader, value, name, &config->shards, &config->shards_count))
                 return false;
         } else if (strcmp(name, "schema") == 0) {
-            if (!read_text(reader, value, name, &schema))
+            if (!reader_text(reader, value, name, &schema))
                 return false;
-            config->schema_file = resolve(reader, schema.text);
+            config->schema_file = reader_path(reader, schema.text);
         } else {
-            return refuse_key(reader, key, "in target", shape);
+            return reader_refuse_key(reader, key, "in target", shape);
         }
     }
     if (config->shards_count == 0)
-        return refuse(reader, node, shape, "\"target\" has no shards");
+        return reader_refuse(reader, node, shape, "\"target\" has no shards");
     return config->shards_count <= 64 ||
-           refuse(reader, node, NULL, "\"target\" has %u shards; 64 are possible",
-                  config->shards_count);
+           reader_refuse(reader, node, NULL, "\"target\" has %u shards; 64 are possible",
+                         config->shards_count);
 }
 
 /* verify: {every: 1h, rate_max: 16MiB}; its keys are settings under its name. */
@@ -511,15 +358,15 @@ static bool read_verify(const struct reader *reader, struct fy_node *node)
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, shape, "\"verify\" must be a mapping");
+        return reader_refuse(reader, node, shape, "\"verify\" must be a mapping");
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct fy_node *key = fy_node_pair_key(pair);
-        const struct setting *setting =
-            find_setting(arena_printf(reader->arena, "verify.%s", key_name(key)));
-        if (setting == NULL)
-            return refuse_key(reader, key, "in verify", shape);
-        if (!read_setting(reader, fy_node_pair_value(pair), setting))
+        bool found;
+        if (!reader_setting(reader, "verify", reader_key_name(key), fy_node_pair_value(pair),
+                            &found))
             return false;
+        if (!found)
+            return reader_refuse_key(reader, key, "in verify", shape);
     }
     return true;
 }
@@ -531,15 +378,15 @@ static bool read_sequences(const struct reader *reader, struct fy_node *node)
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return refuse(reader, node, "sequences: {public.invoice_no: public.bill_no}",
+        return reader_refuse(reader, node, "sequences: {public.invoice_no: public.bill_no}",
                       "\"sequences\" must be a mapping from sequences of the target");
     config->sequences =
         arena_zalloc(reader->arena, ((size_t)fy_node_mapping_item_count(node) + 1) *
                                         sizeof *config->sequences);
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct config_sequence *sequence = &config->sequences[config->sequences_count++];
-        if (!read_text(reader, fy_node_pair_key(pair), "sequences", &sequence->target) ||
-            !read_text(reader, fy_node_pair_value(pair), sequence->target.text,
+        if (!reader_text(reader, fy_node_pair_key(pair), "sequences", &sequence->target) ||
+            !reader_text(reader, fy_node_pair_value(pair), sequence->target.text,
                        &sequence->source))
             return false;
     }
@@ -549,7 +396,7 @@ static bool read_sequences(const struct reader *reader, struct fy_node *node)
 static bool read_sequence_shards(const struct reader *reader, struct fy_node *node)
 {
     bool ranges;
-    bool ok = read_word(reader, node, "sequence_shards", "ranges", "interleave", &ranges);
+    bool ok = reader_word(reader, node, "sequence_shards", "ranges", "interleave", &ranges);
     reader->config->sequence_shards = ok && ranges ? SEQUENCE_RANGES : SEQUENCE_INTERLEAVE;
     return ok;
 }
@@ -557,18 +404,18 @@ static bool read_sequence_shards(const struct reader *reader, struct fy_node *no
 static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
 {
     struct config *config = reader->config;
-    const char *name = key_name(key);
+    const char *name = reader_key_name(key);
     const struct setting *setting = find_setting(name);
     if (strcmp(name, "source") == 0)
-        return read_text(reader, value, name, &config->source);
+        return reader_text(reader, value, name, &config->source);
     if (strcmp(name, "target") == 0)
         return read_target(reader, value);
     if (strcmp(name, "shard_by") == 0)
-        return read_texts(reader, value, name, &config->shard_by, &config->shard_by_count);
+        return reader_texts(reader, value, name, &config->shard_by, &config->shard_by_count);
     if (strcmp(name, "tables") == 0)
         return read_tables(reader, value);
     if (strcmp(name, "accept_losses") == 0)
-        return read_texts(reader, value, name, &config->accept_losses,
+        return reader_texts(reader, value, name, &config->accept_losses,
                           &config->accept_losses_count);
     if (strcmp(name, "verify") == 0)
         return read_verify(reader, value);
@@ -576,13 +423,18 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_sequences(reader, value);
     if (strcmp(name, "sequence_shards") == 0)
         return read_sequence_shards(reader, value);
+    if (strcmp(name, "endpoint") == 0)
+        return read_endpoint(reader, key, value);
+    if (strcmp(name, "hooks") == 0)
+        return read_hooks(reader, value);
     if (setting != NULL && strchr(name, '.') == NULL)
         return read_setting(reader, value, setting);
-    return refuse_key(reader, key, "at the top level",
-                      "Known are: source, target, shard_by, tables, accept_losses, copy_workers,"
-                      " lanes, source_connections_max, source_rate_max, row_bytes_max,"
-                      " queue_bytes_max, chunk_ms, verify, sequences, sequence_shards,"
-                      " sequence_margin, sequence_range, slot, publication.");
+    return reader_refuse_key(
+        reader, key, "at the top level",
+        "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
+        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms,"
+        " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
+        " slot, publication.");
 }
 
 static bool read_root(const struct reader *reader, struct fy_node *root)
@@ -605,7 +457,7 @@ static bool read_root(const struct reader *reader, struct fy_node *root)
     }
     for (size_t n = 0; n < sizeof needed / sizeof needed[0]; n++) {
         if (fy_node_mapping_lookup_by_string(root, needed[n].name, FY_NT) == NULL)
-            return refuse(reader, root, needed[n].hint, "\"%s\" is missing", needed[n].name);
+            return reader_refuse(reader, root, needed[n].hint, "\"%s\" is missing", needed[n].name);
     }
     return true;
 }

@@ -1,0 +1,56 @@
+/*
+ * The poolers of the configuration, each with its console and, per database, one more: PAUSE keeps a
+ * console busy until it is done, and all databases are to pause together. Private to pgbouncer*.c.
+ */
+#ifndef ENDPOINT_POOLERS_H
+#define ENDPOINT_POOLERS_H
+
+#include "endpoint/console.h"
+#include "mapping/config.h"
+#include "mapping/findings.h"
+#include "mapping/pairs.h"
+
+struct pooled {
+    const struct config_database *config;
+    struct pairs sides[ENDPOINT_SIDES];
+    struct pairs wanted;    /* its entry for the side of this call: filled by pooler_wants() */
+    struct console console; /* for PAUSE and RESUME */
+    int row;                /* in the pooler's last answer to SHOW DATABASES; -1 if not there */
+};
+
+struct pooler {
+    const struct config_pooler *config;
+    struct arena *arena;
+    struct console control;
+    unsigned count;
+    struct pooled *databases;
+    struct error err; /* what kept it from taking part in this call */
+};
+
+struct poolers {
+    const struct config *config;
+    struct stop *stop;
+    struct arena arena; /* as long as the endpoint */
+    struct arena call;  /* one call */
+    unsigned count;
+    struct pooler *items;
+    unsigned consoles_count;
+    struct console **consoles; /* of all databases */
+};
+
+/* Asks SHOW DATABASES, and finds ours in it. */
+bool pooler_look(struct pooler *pooler, struct error *err) MUST_CHECK;
+
+/* Reads the file: what each entry has to be for this side, and whether all are. `text` is the file. */
+bool pooler_wants(struct pooler *pooler, enum endpoint_side side, struct buffer *text,
+                  bool *written, struct error *err) MUST_CHECK;
+
+/* After the two above: whether the pooler uses the address that is wanted. */
+bool pooled_in_force(const struct pooler *pooler, const struct pooled *database);
+bool pooled_paused(const struct pooler *pooler, const struct pooled *database);
+
+/* What stands against it (pgbouncer_check.c). */
+bool poolers_check(void *state, enum endpoint_side live, int switch_limit_ms,
+                   struct findings *findings, struct error *err) MUST_CHECK;
+
+#endif
