@@ -18,7 +18,7 @@ SOURCE = """
         at timestamptz NOT NULL DEFAULT '2026-03-01');
     CREATE TABLE public.tokens (token text PRIMARY KEY, uses int);
     INSERT INTO ref.countries VALUES ('DE', 'Germany'), ('PE', 'Peru');
-    INSERT INTO public.users SELECT i, 'user ' || i, 'it''s high', ARRAY['a@b'], ('street', 'low')
+    INSERT INTO public.users SELECT i, 'user ' || i, 'it''s high', ARRAY['a@b'], ROW('street', 'low')::ref.place
       FROM generate_series(1, 500) AS i;
     INSERT INTO public.payments (user_id, cents) SELECT i % 500, i FROM generate_series(1, 900) AS i;
     INSERT INTO public.tokens SELECT 'token ' || i, i FROM generate_series(1, 300) AS i;
@@ -55,7 +55,7 @@ class Coordinator:
 def coordinated(migration, target_server):
     carried = migration(SOURCE, TARGET, MAPPING)
     before = carried.portage.command("coordinator", "--ddl").stdout
-    assert not carried.shard_sql(0, "SELECT FROM pg_tables WHERE schemaname = 'public'")
+    assert not carried.shard_sql(0, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'")
     carried.run_until_ready()
     carried.wait_caught_up()
     carried.portage.stop()
@@ -88,7 +88,9 @@ def test_reads_see_all_and_the_placement_is_ours(coordinated):
             mine = f'shard_{shard}."{table}"'
             # What pgportage put on this shard is what PARTITION BY HASH puts there.
             assert coordinator.sql(f"SELECT count(*) FROM {mine}") != [(0,)]
-            assert coordinator.sql(f"SELECT count(*) FROM {mine} AS t WHERE NOT satisfies_hash_partition("
+            # Asked here: postgres_fdw would send the function, with an OID that is ours, to the shard.
+            assert coordinator.sql(f"WITH t AS MATERIALIZED (SELECT {key} FROM {mine}) SELECT count(*)"
+                                   f" FROM t WHERE NOT satisfies_hash_partition("
                                    f"'{table}'::regclass, 2, {shard}, t.{key})") == [(0,)]
     assert coordinator.sql("SELECT * FROM ref.countries ORDER BY 1") == [("DE", "Germany"), ("PE", "Peru")]
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
@@ -98,12 +100,12 @@ def test_reads_see_all_and_the_placement_is_ours(coordinated):
 def test_one_key_is_one_shard(coordinated):
     carried, coordinator, _ = coordinated
     for user in (1, 2, 3, 4, 5):
-        (shard,) = shard_of(carried, f"SELECT FROM public.users WHERE id = {user}")
+        (shard,) = shard_of(carried, f"SELECT 1 FROM public.users WHERE id = {user}")
         plan = coordinator.plan(f"SELECT name FROM public.users WHERE id = {user}")
         assert f'shard_{shard}."public.users"' in plan and f"shard_{1 - shard}" not in plan
         plan = coordinator.plan(f"UPDATE public.payments SET cents = 0 WHERE user_id = {user}")
         assert f"shard_{1 - shard}" not in plan
-    (shard,) = shard_of(carried, "SELECT FROM public.tokens WHERE token = 'token 7'")
+    (shard,) = shard_of(carried, "SELECT 1 FROM public.tokens WHERE token = 'token 7'")
     assert f"shard_{1 - shard}" not in coordinator.plan("SELECT FROM public.tokens WHERE token = 'token 7'")
 
 
@@ -112,8 +114,8 @@ def test_writes_go_where_the_row_belongs(coordinated):
     for user in range(1001, 1021):
         coordinator.sql("INSERT INTO public.users (id, name, mood) VALUES (%s, 'new', 'low')", [user])
         coordinator.sql("INSERT INTO public.payments (id, user_id, cents) VALUES (%s, %s, 4)", [user, user])
-        (shard,) = shard_of(carried, f"SELECT FROM public.users WHERE id = {user}")
-        assert shard_of(carried, f"SELECT FROM public.payments WHERE id = {user}") == [shard]
+        (shard,) = shard_of(carried, f"SELECT 1 FROM public.users WHERE id = {user}")
+        assert shard_of(carried, f"SELECT 1 FROM public.payments WHERE id = {user}") == [shard]
         assert coordinator.sql("SELECT satisfies_hash_partition('public.users'::regclass, 2, %s, %s::bigint)",
                                [shard, user]) == [(True,)]
         assert carried.shard_sql(shard, f"SELECT note FROM public.users WHERE id = {user}") == [('it\'s "new"',)]
@@ -121,7 +123,7 @@ def test_writes_go_where_the_row_belongs(coordinated):
         coordinator.sql("UPDATE public.users SET name = 'newer' WHERE id = %s", [user])
         assert carried.shard_sql(shard, f"SELECT name FROM public.users WHERE id = {user}") == [("newer",)]
         coordinator.sql("DELETE FROM public.users WHERE id = %s", [user])
-        assert not shard_of(carried, f"SELECT FROM public.users WHERE id = {user}")
+        assert not shard_of(carried, f"SELECT 1 FROM public.users WHERE id = {user}")
 
 
 def test_a_changed_shard_key_is_refused_where_the_shards_check(coordinated):
