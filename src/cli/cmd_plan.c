@@ -95,6 +95,21 @@ static void print_deferred(json_t *deferred)
     }
 }
 
+/* Only what was not derived: the rest stands beside its column. */
+static void print_back(json_t *back)
+{
+    size_t index;
+    json_t *column;
+    json_array_foreach (back, index, column) {
+        if (strcmp(show_text(column, "inverse_is"), "derived") != 0)
+            printf("  way back of %s: %s%s%s\n", show_text(column, "source"),
+                   show_text(column, "inverse_is"),
+                   json_is_string(json_object_get(column, "inverse")) ? ", " : "",
+                   json_is_string(json_object_get(column, "inverse")) ? show_text(column, "inverse")
+                                                                      : "");
+    }
+}
+
 static void print_table(json_t *table)
 {
     json_t *shard_by = json_object_get(table, "shard_by");
@@ -107,6 +122,7 @@ static void print_table(json_t *table)
            (long long)json_integer_value(json_object_get(table, "bytes")) >> 20,
            json_is_true(json_object_get(table, "one_lane")) ? ", in one lane" : "");
     print_columns(json_object_get(table, "columns"));
+    print_back(json_object_get(table, "back"));
     print_deferred(json_object_get(table, "deferred"));
 }
 

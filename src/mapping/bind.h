@@ -21,11 +21,13 @@ bool bind_mappings(const struct config *config, const struct catalog *source,
     MUST_CHECK;
 
 /* Which functions the expressions call, and whether each expression gives the target column's type
- * by an assignment cast: both servers prepare the statements. On both sides in a transaction, which
- * may be open: a failed statement leaves it as it was. `target` is one shard, with its tables. */
-bool bind_check_servers(const struct mapping_set *set, PGconn *source, PGconn *target,
-                        struct arena *arena, struct findings *findings, struct error *err)
-    MUST_CHECK;
+ * by an assignment cast: both servers prepare the statements. On sample rows both must give the same,
+ * and the inverses must give the rows back. Of mappings that were turned round the latter is not asked,
+ * but the statements that read and put whole rows are prepared too. On both sides in a transaction,
+ * which may be open: a failed statement leaves it as it was. `target` is one shard, with its tables. */
+bool bind_check_servers(const struct config *config, const struct mapping_set *set, PGconn *source,
+                        PGconn *target, struct arena *arena, struct findings *findings,
+                        struct error *err) MUST_CHECK;
 
 /* For bind.c: one mapping. False when it is refused; the reasons are in `findings`. */
 bool bind_table(const struct config *config, unsigned shards_count,

@@ -1,10 +1,14 @@
 #include "mapping/bind.h"
+#include "mapping/invert.h"
+#include "mapping/rejoin.h"
 #include "mapping/statements.h"
 #include "pg/conn.h"
 
 enum { SAMPLE_ROWS = 20 };
 
 struct inquiry {
+    const struct config *config;
+    const struct mapping_set *set;
     PGconn *source, *target;
     struct arena *arena;
     struct findings *findings;
@@ -97,24 +101,46 @@ static bool check_calls(const struct inquiry *inquiry, const struct mapping *map
 
 /* ---- types ---- */
 
-/* The target prepares what the stream will send. */
-static bool check_target(const struct inquiry *inquiry, const struct mapping *mapping,
-                         struct error *err)
+static bool check_prepare(const struct inquiry *inquiry, const struct mapping *mapping,
+                          PGconn *conn, const char *sql, struct error *err)
 {
-    struct statement statement;
     struct error refusal;
-    statement_insert(mapping, 1, inquiry->arena, &statement);
-    if (!conn_exec(inquiry->target, "SAVEPOINT portage_ask", err))
+    bool at_target = conn == inquiry->target;
+    if (!conn_exec(conn, "SAVEPOINT portage_ask", err))
         return false;
-    PGresult *result = PQprepare(inquiry->target, "", statement.sql, 0, NULL);
+    PGresult *result = PQprepare(conn, "", sql, 0, NULL);
     bool ok = PQresultStatus(result) == PGRES_COMMAND_OK;
     if (!ok) {
         error_clear(&refusal);
-        conn_result_error(inquiry->target, result, &refusal);
-        refuse(inquiry, mapping, "target-type", "target", &refusal);
+        conn_result_error(conn, result, &refusal);
+        refuse(inquiry, mapping, at_target ? "target-type" : "source-type",
+               at_target ? "target" : "source", &refusal);
     }
     PQclear(result);
-    return ok || conn_exec(inquiry->target, "ROLLBACK TO SAVEPOINT portage_ask", err);
+    return ok || conn_exec(conn, "ROLLBACK TO SAVEPOINT portage_ask", err);
+}
+
+/* Turned round, rows are also read and put as a whole. */
+static bool check_rejoin(const struct inquiry *inquiry, const struct mapping *mapping,
+                         struct error *err)
+{
+    struct rejoin rejoin;
+    rejoin_make(inquiry->set, mapping, inquiry->arena, &rejoin);
+    return check_prepare(inquiry, mapping, inquiry->source, rejoin.read, err) &&
+           check_prepare(inquiry, mapping, inquiry->target, rejoin.put, err) &&
+           check_prepare(inquiry, mapping, inquiry->target, rejoin.remove, err);
+}
+
+/* The servers prepare what the stream will send. */
+static bool check_statements(const struct inquiry *inquiry, const struct mapping *mapping,
+                             struct error *err)
+{
+    struct statement statement;
+    statement_insert(mapping, 1, inquiry->arena, &statement);
+    if (mapping->parts == 1 && /* a part's columns alone need not make a row */
+        !check_prepare(inquiry, mapping, inquiry->target, statement.sql, err))
+        return false;
+    return !inquiry->config->reversed || !mapping->has_key || check_rejoin(inquiry, mapping, err);
 }
 
 /* ---- values: both servers must say the same (D18) ---- */
@@ -139,47 +165,187 @@ static void compare_row(const struct inquiry *inquiry, const struct mapping *map
     }
 }
 
-static bool check_row(const struct inquiry *inquiry, const struct mapping *mapping,
-                      const struct statement *statement, const PGresult *sample, int row,
-                      struct error *err)
+/* Rows of the source, and which of its columns stand behind their items. */
+struct sample {
+    PGresult *rows;
+    struct column_set columns;
+    struct inverses inverses;
+};
+
+/* Asks for one row of the sample; as ask(). */
+static bool ask_row(PGconn *conn, const struct mapping *mapping, const struct statement *statement,
+                    const struct sample *sample, int row, PGresult **result, struct error *refusal,
+                    struct error *err)
 {
     const char *values[RELATION_COLUMNS_MAX];
+    int column = (int)mapping->items_count;
+    unsigned p = 0;
+    for (unsigned c = 0; c < mapping->source->columns_count && p < statement->params_count; c++) {
+        if (!column_set_has(&sample->columns, c))
+            continue;
+        if (statement->params[p].column == c)
+            values[p++] = PQgetisnull(sample->rows, row, column)
+                              ? NULL
+                              : PQgetvalue(sample->rows, row, column);
+        column++;
+    }
+    CHECK(p == statement->params_count);
+    return ask(conn, statement->sql, (int)p, values, result, refusal, err);
+}
+
+static bool check_row(const struct inquiry *inquiry, const struct mapping *mapping,
+                      const struct statement *statement, const struct sample *sample, int row,
+                      struct error *err)
+{
     PGresult *result;
     struct error refusal;
-    for (unsigned p = 0; p < statement->params_count; p++) {
-        int column = (int)(mapping->items_count + p);
-        values[p] = PQgetisnull(sample, row, column) ? NULL : PQgetvalue(sample, row, column);
-    }
-    if (!ask(inquiry->target, statement->sql, (int)statement->params_count, values, &result,
-             &refusal, err))
+    if (!ask_row(inquiry->target, mapping, statement, sample, row, &result, &refusal, err))
         return false;
     if (result == NULL)
         refuse(inquiry, mapping, "target-value", "target", &refusal);
     else
-        compare_row(inquiry, mapping, sample, row, result);
+        compare_row(inquiry, mapping, sample->rows, row, result);
     PQclear(result);
     return true;
+}
+
+/* ---- the way back, proved on the same rows: inverse(mapping(row)) = row ---- */
+
+static const char *source_column(const struct inquiry *inquiry, const struct mapping *mapping,
+                                 const struct inverse *inverse)
+{
+    return arena_printf(inquiry->arena, "%s.%s.%s", mapping->source->schema, mapping->source->name,
+                        mapping->source->columns[inverse->column].name);
+}
+
+static void report_difference(const struct inquiry *inquiry, const struct mapping *mapping,
+                              const struct inverse *inverse, const char *side, const char *was,
+                              const char *back)
+{
+    const char *column = mapping->source->columns[inverse->column].name;
+    bool accepted = invert_accepts(inquiry->config, mapping->source, column, inquiry->arena);
+    findings_add(
+        inquiry->findings, accepted ? SEVERITY_NOTE : SEVERITY_WARNING,
+        accepted ? "accepted-loss" : "inverse-differs", place_of(mapping),
+        source_column(inquiry, mapping, inverse),
+        accepted ? NULL : "Write its inverse: so that it gives the value back.",
+        "on the way back: %s of one row was %.100s and becomes %.100s by %.200s, on the %s", column,
+        was, back, inverse->expr, side);
+}
+
+/* A column is told once: `told` is by column of the source. */
+static void compare_back(const struct inquiry *inquiry, const struct mapping *mapping,
+                         const struct inverses *inverses, const PGresult *result, const char *side,
+                         struct column_set *told)
+{
+    int at = 0;
+    for (unsigned i = 0; i < inverses->count; i++) {
+        const struct inverse *inverse = &inverses->items[i];
+        if (!inverse_is_proved(inverse))
+            continue;
+        int back = at++, was = at++;
+        bool same = PQgetisnull(result, 0, back) == PQgetisnull(result, 0, was) &&
+                    strcmp(PQgetvalue(result, 0, back), PQgetvalue(result, 0, was)) == 0;
+        if (same || column_set_has(told, (unsigned)inverse->column))
+            continue;
+        column_set_add(told, (unsigned)inverse->column);
+        report_difference(inquiry, mapping, inverse, side,
+                          PQgetisnull(result, 0, was) ? "null" : PQgetvalue(result, 0, was),
+                          PQgetisnull(result, 0, back) ? "null" : PQgetvalue(result, 0, back));
+    }
+}
+
+/* One server; ends at the first row that it refuses. */
+static bool prove_on(const struct inquiry *inquiry, const struct mapping *mapping,
+                     const struct sample *sample, bool at_source, struct column_set *told,
+                     struct error *err)
+{
+    PGconn *conn = at_source ? inquiry->source : inquiry->target;
+    const char *side = at_source ? "source" : "target";
+    struct statement statement;
+    struct error refusal;
+    PGresult *result;
+    statement_sample_back(mapping, &sample->inverses, at_source, inquiry->arena, &statement);
+    for (int row = 0; row < PQntuples(sample->rows); row++) {
+        if (!ask_row(conn, mapping, &statement, sample, row, &result, &refusal, err))
+            return false;
+        if (result == NULL) {
+            findings_add(inquiry->findings, SEVERITY_WARNING, "inverse-fails", place_of(mapping),
+                         mapping->name, refusal.hint[0] != '\0' ? refusal.hint : NULL,
+                         "on the way back: the %s says of an inverse: %s", side, refusal.message);
+            return true;
+        }
+        compare_back(inquiry, mapping, &sample->inverses, result, side, told);
+        PQclear(result);
+    }
+    return true;
+}
+
+/* Which functions the inverses call: what would be refused of a select is no way back. */
+static bool check_back_calls(const struct inquiry *inquiry, const struct mapping *mapping,
+                             const struct inverse *inverse, struct error *err)
+{
+    struct findings said;
+    struct inquiry judge = *inquiry;
+    findings_init(&said, inquiry->arena);
+    judge.findings = &said;
+    if (!check_calls(&judge, mapping, &inverse->calls, err))
+        return false;
+    for (unsigned f = 0; f < said.count; f++) {
+        if (said.items[f].severity == SEVERITY_REFUSE)
+            findings_add(inquiry->findings, SEVERITY_WARNING, "no-way-back", place_of(mapping),
+                         source_column(inquiry, mapping, inverse), said.items[f].fix,
+                         "on the way back: %s", said.items[f].reason);
+    }
+    return true;
+}
+
+static bool prove(const struct inquiry *inquiry, const struct mapping *mapping,
+                  const struct sample *sample, struct error *err)
+{
+    struct column_set told = {{0}};
+    unsigned proved = 0;
+    for (unsigned i = 0; i < sample->inverses.count; i++) {
+        proved += inverse_is_proved(&sample->inverses.items[i]);
+        if (!check_back_calls(inquiry, mapping, &sample->inverses.items[i], err))
+            return false;
+    }
+    return proved == 0 || (prove_on(inquiry, mapping, sample, true, &told, err) &&
+                           prove_on(inquiry, mapping, sample, false, &told, err));
+}
+
+static bool check_rows(const struct inquiry *inquiry, const struct mapping *mapping,
+                       const struct sample *sample, struct error *err)
+{
+    struct statement statement;
+    unsigned refused = inquiry->findings->refused;
+    bool ok = true;
+    statement_sample_target(mapping, inquiry->arena, &statement);
+    for (int row = 0; ok && row < PQntuples(sample->rows) && refused == inquiry->findings->refused;
+         row++)
+        ok = check_row(inquiry, mapping, &statement, sample, row, err);
+    if (!ok || refused < inquiry->findings->refused || inquiry->config->reversed)
+        return ok;
+    return prove(inquiry, mapping, sample, err);
 }
 
 static bool check_sample(const struct inquiry *inquiry, const struct mapping *mapping,
                          struct error *err)
 {
-    PGresult *sample;
+    struct sample sample = {0};
     struct error refusal;
-    struct statement statement;
-    unsigned refused = inquiry->findings->refused;
-    bool ok = true;
-    if (!ask(inquiry->source, statement_sample_source(mapping, SAMPLE_ROWS, inquiry->arena), 0,
-             NULL, &sample, &refusal, err))
+    inverses_of(inquiry->config, mapping, inquiry->arena, &sample.inverses);
+    sample.columns = statement_sample_columns(mapping, &sample.inverses);
+    if (!ask(inquiry->source,
+             statement_sample_source(mapping, &sample.columns, SAMPLE_ROWS, inquiry->arena), 0,
+             NULL, &sample.rows, &refusal, err))
         return false;
-    if (sample == NULL) {
+    if (sample.rows == NULL) {
         refuse(inquiry, mapping, "source-type", "source", &refusal);
         return true;
     }
-    statement_sample_target(mapping, inquiry->arena, &statement);
-    for (int row = 0; ok && row < PQntuples(sample) && refused == inquiry->findings->refused; row++)
-        ok = check_row(inquiry, mapping, &statement, sample, row, err);
-    PQclear(sample);
+    bool ok = check_rows(inquiry, mapping, &sample, err);
+    PQclear(sample.rows);
     return ok;
 }
 
@@ -192,15 +358,16 @@ static bool check_mapping(const struct inquiry *inquiry, const struct mapping *m
         return false;
     if (inquiry->findings->refused > refused)
         return true;
-    if (!check_target(inquiry, mapping, err))
+    if (!check_statements(inquiry, mapping, err))
         return false;
     return inquiry->findings->refused > refused || check_sample(inquiry, mapping, err);
 }
 
-bool bind_check_servers(const struct mapping_set *set, PGconn *source, PGconn *target,
-                        struct arena *arena, struct findings *findings, struct error *err)
+bool bind_check_servers(const struct config *config, const struct mapping_set *set, PGconn *source,
+                        PGconn *target, struct arena *arena, struct findings *findings,
+                        struct error *err)
 {
-    struct inquiry inquiry = {source, target, arena, findings};
+    struct inquiry inquiry = {config, set, source, target, arena, findings};
     bool source_begun, target_begun;
     if (!begin(source, &source_begun, err) || !begin(target, &target_begun, err))
         return false;

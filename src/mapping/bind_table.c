@@ -300,8 +300,7 @@ static const char *identity_fix(const struct binding *binding)
 static bool check_in_identity(const struct binding *binding, const char *column, int source)
 {
     return column_set_has(&binding->mapping->identity, (unsigned)source) ||
-           REFUSE(binding, "not-in-identity", &binding->from->target, column,
-                  identity_fix(binding),
+           REFUSE(binding, "not-in-identity", &binding->from->target, column, identity_fix(binding),
                   "deletes do not tell it: \"%s\" is not in the replica identity of %s.%s",
                   binding->source->columns[source].name, binding->source->schema,
                   binding->source->name);
@@ -326,8 +325,7 @@ static bool bind_back_column(const struct binding *binding, int attnum, struct k
                       binding->source->name);
     key->source = item->select->column;
     const struct column *source = &binding->source->columns[key->source];
-    bool integers =
-        column_integer_bytes(source) > 0 && column_integer_bytes(item->target) > 0;
+    bool integers = column_integer_bytes(source) > 0 && column_integer_bytes(item->target) > 0;
     mapping->serial_lane |= !integers && !keeps_apart(source, item->target);
     return check_in_identity(binding, name, key->source);
 }
@@ -425,7 +423,8 @@ static bool index_starts_with_key(const struct binding *binding, const struct un
 {
     const struct mapping *mapping = binding->mapping;
     for (unsigned k = 0; k < mapping->key_count && index->count > 0; k++) {
-        if (mapping->key[k].item >= 0 && index->attnums[0] == mapping->items[mapping->key[k].item].target->attnum)
+        if (mapping->key[k].item >= 0 &&
+            index->attnums[0] == mapping->items[mapping->key[k].item].target->attnum)
             return true;
     }
     return false;
@@ -456,9 +455,8 @@ static void bind_key_lanes(const struct binding *binding)
     struct mapping *mapping = binding->mapping;
     for (unsigned k = 0; k < mapping->key_count; k++) {
         const struct key_column *key = &mapping->key[k];
-        mapping->serial_lane |=
-            !has_one_text(&binding->source->columns[key->source]) ||
-            (key->item >= 0 && !has_one_text(mapping->items[key->item].target));
+        mapping->serial_lane |= !has_one_text(&binding->source->columns[key->source]) ||
+                                (key->item >= 0 && !has_one_text(mapping->items[key->item].target));
     }
 }
 

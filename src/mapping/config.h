@@ -63,7 +63,7 @@ struct config {
     enum sequence_shards sequence_shards; /* sequence_shards: interleave */
     unsigned accept_losses_count;    /* accept_losses: what may be lost on the way back, by name: */
     struct config_text *accept_losses; /* schema.table.column or schema.table, of the source */
-    bool reversed;                   /* not from a file, but made by invert_config() */
+    bool reversed;                     /* not from a file, but made by invert_config() */
 
     /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
     int copy_workers;              /* copy_workers: 2 */

@@ -84,8 +84,7 @@ static void find_inverse(const struct config *config, const struct mapping *mapp
         text.text = derive(item, column, arena);
     inverse->how = given != NULL ? INVERSE_GIVEN : item != NULL ? INVERSE_DERIVED : INVERSE_MISSING;
     inverse->stored_as_jsonb = given == NULL && item != NULL &&
-                               item->target->base_oid == OID_JSONB &&
-                               column->base_oid != OID_JSONB;
+                               item->target->base_oid == OID_JSONB && column->base_oid != OID_JSONB;
     if (text.text != NULL && !parse_inverse(config, &text, mapping->target, arena, inverse, &err))
         inverse->how = INVERSE_MISSING; /* the binder has refused it */
 }
@@ -121,8 +120,8 @@ static bool names_it(const char *text, const struct relation *source, const char
            strcmp(last, column) == 0;
 }
 
-bool invert_accepts(const struct config *config, const struct relation *source,
-                    const char *column, struct arena *arena)
+bool invert_accepts(const struct config *config, const struct relation *source, const char *column,
+                    struct arena *arena)
 {
     for (unsigned a = 0; a < config->accept_losses_count; a++) {
         if (names_it(config->accept_losses[a].text, source, column, arena) ||
@@ -217,8 +216,9 @@ static unsigned count_parts(const struct mapping_set *set, const struct relation
 
 static struct config_text at(const struct mapping *mapping, const char *text)
 {
-    return (struct config_text){
-        .text = text, .line = mapping->config->target.line, .column = mapping->config->target.column};
+    return (struct config_text){.text = text,
+                                .line = mapping->config->target.line,
+                                .column = mapping->config->target.column};
 }
 
 static struct config_mapping reversed_mapping(const struct mapping_set *set,

@@ -39,14 +39,20 @@ struct inverses {
     struct inverse *items;
 };
 
+/* A constant says nothing of the row: there is nothing to prove. */
+static inline bool inverse_is_proved(const struct inverse *inverse)
+{
+    return inverse->how == INVERSE_DERIVED || inverse->how == INVERSE_GIVEN;
+}
+
 /* `config` is where the mapping's texts stand. The texts were checked when the mapping was bound. */
 void inverses_of(const struct config *config, const struct mapping *mapping, struct arena *arena,
                  struct inverses *inverses);
 
 /* For the binder: an `inverse:` that cannot be used is a finding that refuses. */
 bool inverse_check_given(const struct config *config, const struct config_inverse *given,
-                         const struct relation *target, struct arena *arena, struct error *err)
-    MUST_CHECK;
+                         const struct relation *target, struct arena *arena,
+                         struct error *err) MUST_CHECK;
 
 /*
  * The configuration of the way back from one shard. The slot is named <slot>_back_<shard>, the
@@ -67,13 +73,19 @@ void invert_config(const struct mapping_set *set, const struct config *config, u
  *   target-only    note     a column of the target from which no column of the source is made
  *   unknown-loss   warning  accept_losses names what is no loss
  *
- * Asks no server; invert_prove() does.
+ * Asks no server.
  */
 void invert_check(const struct mapping_set *set, const struct config *config, struct arena *arena,
                   struct findings *findings);
 
+/* Has both servers prepare the statements of the way back, and compute them on sample rows of the
+ * shard; findings as above. bind_check_servers() proves the inverses on rows of the source. */
+bool invert_check_servers(const struct mapping_set *set, const struct config *config,
+                          PGconn *source, PGconn *target, struct arena *arena,
+                          struct findings *findings, struct error *err) MUST_CHECK;
+
 /* Whether accept_losses names the table, or the column if it is not NULL. */
-bool invert_accepts(const struct config *config, const struct relation *source,
-                    const char *column, struct arena *arena);
+bool invert_accepts(const struct config *config, const struct relation *source, const char *column,
+                    struct arena *arena);
 
 #endif

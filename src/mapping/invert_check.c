@@ -20,11 +20,10 @@ static const char *label(const struct checker *checker, const struct relation *r
 /* ---- losses ---- */
 
 /* A loss, accepted or not. `column` is NULL when it is the whole table's. */
-static void report(const struct checker *checker, const struct mapping *mapping,
-                   const char *column, const char *fix, const char *reason)
+static void report(const struct checker *checker, const struct mapping *mapping, const char *column,
+                   const char *fix, const char *reason)
 {
-    bool accepted =
-        invert_accepts(checker->config, mapping->source, column, checker->arena);
+    bool accepted = invert_accepts(checker->config, mapping->source, column, checker->arena);
     findings_add(checker->findings, accepted ? SEVERITY_NOTE : SEVERITY_WARNING,
                  accepted ? "accepted-loss" : "no-way-back", &mapping->config->target,
                  label(checker, mapping->source, column), accepted ? NULL : fix,
@@ -53,9 +52,9 @@ static const char *missing_fix(const struct checker *checker, const struct mappi
                                const struct column *lost)
 {
     struct arena *arena = checker->arena;
-    const char *inverse =
-        arena_printf(arena, "For %s write inverse: {%s: \"an expression over the target's columns\"}",
-                     label(checker, mapping->target, NULL), lost->name);
+    const char *inverse = arena_printf(
+        arena, "For %s write inverse: {%s: \"an expression over the target's columns\"}",
+        label(checker, mapping->target, NULL), lost->name);
     if (!column_may_be_left_out(lost))
         return arena_printf(arena, "%s, a constant if there is no other.", inverse);
     return arena_printf(arena, "%s; or accept_losses: [%s]", inverse,
@@ -69,7 +68,8 @@ static const struct inverse *best_inverse(const struct checker *checker,
     const struct inverse *best = NULL;
     for (unsigned m = 0; m < checker->set->count; m++) {
         const struct inverses *inverses = &checker->inverses[m];
-        for (unsigned i = 0; checker->set->mappings[m].source == source && i < inverses->count; i++) {
+        for (unsigned i = 0; checker->set->mappings[m].source == source && i < inverses->count;
+             i++) {
             const struct inverse *inverse = &inverses->items[i];
             bool better = best == NULL || best->how == INVERSE_MISSING ||
                           (best->how == INVERSE_CONSTANT && inverse->how != INVERSE_MISSING);
@@ -165,12 +165,13 @@ static void check_split(const struct checker *checker, unsigned first)
 
 /* ---- what the binder says of the mappings turned round ---- */
 
+/* By schema.table, schema.table.column, or a mapping's name. */
 static const struct mapping *mapping_at(const struct checker *checker, const char *object)
 {
     for (unsigned m = 0; m < checker->set->count; m++) {
         const char *name = label(checker, checker->set->mappings[m].source, NULL);
         size_t length = strlen(name);
-        if (strncmp(object, name, length) == 0 && (object[length] == '\0' || object[length] == '.'))
+        if (strncmp(object, name, length) == 0 && strchr(".<", object[length]) != NULL)
             return &checker->set->mappings[m];
     }
     return NULL;
@@ -182,8 +183,7 @@ static void take_refusal(const struct checker *checker, const struct finding *fi
     const struct mapping *mapping = mapping_at(checker, finding->object);
     if (finding->severity != SEVERITY_REFUSE || strcmp(finding->code, "missing-column") == 0)
         return;
-    const char *reason =
-        arena_printf(checker->arena, "%s: %s", finding->object, finding->reason);
+    const char *reason = arena_printf(checker->arena, "%s: %s", finding->object, finding->reason);
     if (mapping != NULL)
         report(checker, mapping, NULL, finding->fix, reason);
     else
@@ -191,20 +191,41 @@ static void take_refusal(const struct checker *checker, const struct finding *fi
                      finding->fix, "on the way back: %s", finding->reason);
 }
 
-static void check_binding(const struct checker *checker)
+/* Binds the mappings turned round from shard 0; what the binder refuses is told of the way there. */
+static bool bind_back(const struct checker *checker, struct config *back,
+                      struct mapping_set *reversed)
 {
-    struct config back;
-    struct mapping_set reversed;
     struct findings said;
     struct error err = ERROR_INIT;
-    invert_config(checker->set, checker->config, 0, checker->arena, &back);
+    invert_config(checker->set, checker->config, 0, checker->arena, back);
     findings_init(&said, checker->arena);
-    if (!bind_mappings(&back, checker->set->target, checker->set->source, 1, checker->arena,
-                       &reversed, &said, &err))
-        findings_add(checker->findings, SEVERITY_WARNING, "no-way-back", NULL,
-                     checker->config->path, NULL, "on the way back: %s", err.message);
+    if (!bind_mappings(back, checker->set->target, checker->set->source, 1, checker->arena,
+                       reversed, &said, &err))
+        findings_add(&said, SEVERITY_REFUSE, "limit", NULL, checker->config->path, NULL, "%s",
+                     err.message);
     for (unsigned f = 0; f < said.count; f++)
         take_refusal(checker, &said.items[f]);
+    return said.refused == 0;
+}
+
+bool invert_check_servers(const struct mapping_set *set, const struct config *config,
+                          PGconn *source, PGconn *target, struct arena *arena,
+                          struct findings *findings, struct error *err)
+{
+    struct findings said, told;
+    struct config back;
+    struct mapping_set reversed;
+    struct checker quiet = {.set = set, .config = config, .arena = arena, .findings = &told};
+    struct checker checker = {.set = set, .config = config, .arena = arena, .findings = findings};
+    findings_init(&said, arena);
+    findings_init(&told, arena); /* invert_check() has told it */
+    if (!bind_back(&quiet, &back, &reversed))
+        return true;
+    if (!bind_check_servers(&back, &reversed, target, source, arena, &said, err))
+        return error_context(err, "looking at the way back");
+    for (unsigned f = 0; f < said.count; f++)
+        take_refusal(&checker, &said.items[f]);
+    return true;
 }
 
 /* ---- names in accept_losses that are no loss ---- */
@@ -213,8 +234,8 @@ static bool is_found(const struct findings *findings, const char *object)
 {
     for (unsigned f = 0; f < findings->count; f++) {
         const struct finding *finding = &findings->items[f];
-        if (strcmp(finding->object, object) == 0 &&
-            (strcmp(finding->code, "accepted-loss") == 0 || strcmp(finding->code, "target-only") == 0))
+        if (strcmp(finding->object, object) == 0 && (strcmp(finding->code, "accepted-loss") == 0 ||
+                                                     strcmp(finding->code, "target-only") == 0))
             return true;
     }
     return false;
@@ -227,8 +248,8 @@ static bool is_loss(const struct checker *checker, const char *text)
     if (name_parse(text, checker->arena, &table))
         return catalog_find(checker->set->source, table.schema, table.name) != NULL;
     return column_name_parse(text, checker->arena, &table, &column) &&
-           is_found(checker->findings, arena_printf(checker->arena, "%s.%s.%s", table.schema,
-                                                    table.name, column));
+           is_found(checker->findings,
+                    arena_printf(checker->arena, "%s.%s.%s", table.schema, table.name, column));
 }
 
 static void check_accepted(const struct checker *checker)
@@ -241,6 +262,20 @@ static void check_accepted(const struct checker *checker)
                          "Write schema.table.column, or schema.table, of the source.",
                          "accept_losses names what is no loss on the way back");
     }
+}
+
+/* All that concerns one table of the source. */
+static void check_source(const struct checker *checker, unsigned first)
+{
+    const struct mapping *mapping = &checker->set->mappings[first];
+    if (invert_accepts(checker->config, mapping->source, NULL, checker->arena)) {
+        report(checker, mapping, NULL, NULL,
+               "nothing of it is carried back, as accept_losses says");
+        return;
+    }
+    for (unsigned c = 0; c < mapping->source->columns_count; c++)
+        check_column(checker, mapping, c);
+    check_split(checker, first);
 }
 
 /* Whether no mapping before it has the same source, or target. */
@@ -258,20 +293,22 @@ void invert_check(const struct mapping_set *set, const struct config *config, st
                   struct findings *findings)
 {
     struct checker checker = {
-        .set = set, .config = config, .arena = arena, .findings = findings,
+        .set = set,
+        .config = config,
+        .arena = arena,
+        .findings = findings,
         .inverses = arena_zalloc(arena, (set->count + 1) * sizeof *checker.inverses),
     };
+    struct config back;
+    struct mapping_set reversed;
     for (unsigned m = 0; m < set->count; m++)
         inverses_of(config, &set->mappings[m], arena, &checker.inverses[m]);
     for (unsigned m = 0; m < set->count; m++) {
-        const struct mapping *mapping = &set->mappings[m];
-        for (unsigned c = 0; is_first(set, m, false) && c < mapping->source->columns_count; c++)
-            check_column(&checker, mapping, c);
         if (is_first(set, m, false))
-            check_split(&checker, m);
+            check_source(&checker, m);
         if (is_first(set, m, true))
-            check_target_columns(&checker, mapping);
+            check_target_columns(&checker, &set->mappings[m]);
     }
-    check_binding(&checker);
+    bind_back(&checker, &back, &reversed);
     check_accepted(&checker);
 }

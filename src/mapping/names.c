@@ -61,11 +61,10 @@ bool column_name_parse(const char *text, struct arena *arena, struct table_name 
         if (*text != '.')
             break;
     }
-    if (*text != '\0' || count < 2)
+    if (*text != '\0' || count < 3)
         return false;
-    *table = (struct table_name){.schema = count == 3 ? parts[0] : "public",
-                                 .name = parts[count - 2]};
-    *column = parts[count - 1];
+    *table = (struct table_name){.schema = parts[0], .name = parts[1]};
+    *column = parts[2];
     return true;
 }
 

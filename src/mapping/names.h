@@ -12,7 +12,7 @@ struct table_name {
 /* False when it is not a name. Unquoted parts are folded to lower case, as PostgreSQL does. */
 bool name_parse(const char *text, struct arena *arena, struct table_name *name) MUST_CHECK;
 
-/* schema.table.column, or table.column of `public`. */
+/* schema.table.column. */
 bool column_name_parse(const char *text, struct arena *arena, struct table_name *table,
                        const char **column) MUST_CHECK;
 

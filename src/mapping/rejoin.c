@@ -29,8 +29,8 @@ static bool is_constant(const struct mapping_item *item)
 
 /* Of two parts that give a column: the one that does not merely make it up, else the first of the file,
  * from whichever part one looks. */
-static bool gives_better(const struct parts *parts, int p, const struct mapping_item *item, int giver,
-                         const struct mapping_item *given)
+static bool gives_better(const struct parts *parts, int p, const struct mapping_item *item,
+                         int giver, const struct mapping_item *given)
 {
     if (giver < 0 || is_constant(item) != is_constant(given))
         return giver < 0 || is_constant(given);
@@ -212,17 +212,21 @@ static const char *make_put(const struct parts *parts, struct arena *arena)
     return arena_take(arena, &sql);
 }
 
-/* A type of the shard's own need not be at the source: there its text is taken for what it is. */
+/* A type of the shard's own need not be at the source: there the text is read as what it becomes. */
+static const char *key_type(const struct mapping *mapping, const struct key_column *key)
+{
+    const struct column *column = &mapping->source->columns[key->source];
+    if (column->builtin)
+        return column->base_type;
+    return key->item < 0 ? "text" : mapping->items[key->item].target->base_type;
+}
+
 static void put_key_row(struct buffer *sql, const struct mapping *mapping)
 {
     buffer_puts(sql, "(VALUES (");
-    for (unsigned k = 0; k < mapping->key_count; k++) {
-        const struct column *column = &mapping->source->columns[mapping->key[k].source];
-        const char *type = column->builtin            ? column->base_type
-                           : mapping->key[k].item < 0 ? "text"
-                                                      : mapping->items[mapping->key[k].item].target->base_type;
-        buffer_printf(sql, "%s$%u::%s", k > 0 ? ", " : "", k + 1, type);
-    }
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        buffer_printf(sql, "%s$%u::%s", k > 0 ? ", " : "", k + 1,
+                      key_type(mapping, &mapping->key[k]));
     buffer_puts(sql, ")) AS ");
     quote_ident(sql, mapping->source->name);
     for (unsigned k = 0; k < mapping->key_count; k++) {

@@ -14,6 +14,7 @@ struct builder {
     struct statement_param params[RELATION_COLUMNS_MAX];
     unsigned params_count;
     unsigned rows; /* that the statement carries, each with these parameters */
+    bool at_source; /* parameters are bound there, under the source's own types */
 };
 
 static struct builder *builder_new(const struct mapping *mapping)
@@ -249,10 +250,11 @@ const char *statement_key_at(const struct mapping *mapping, struct key_interval 
  * everywhere (a domain is bound as its base). Others need not exist there: where the column is mapped
  * as it is, the target column's own type; else text, on which an explicit cast works alike.
  */
-static const char *param_type(const struct mapping *mapping, unsigned column)
+static const char *param_type(const struct builder *builder, unsigned column)
 {
+    const struct mapping *mapping = builder->mapping;
     const struct column *source = &mapping->source->columns[column];
-    if (source->builtin)
+    if (source->builtin || builder->at_source)
         return source->base_type;
     for (unsigned i = 0; i < mapping->items_count; i++) {
         const struct select_item *select = mapping->items[i].select;
@@ -275,7 +277,7 @@ static void put_row_values(struct builder *builder, const struct column_set *col
         CHECK(count < RELATION_COLUMNS_MAX);
         builder->params[count] = (struct statement_param){.column = c, .from = from};
         buffer_printf(&builder->sql, "%s$%u::%s", count++ > 0 ? ", " : "", ++*number,
-                      param_type(builder->mapping, c));
+                      param_type(builder, c));
     }
     buffer_puts(&builder->sql, count > 0 ? ")" : "null)");
     builder->params_count = count;
@@ -388,8 +390,7 @@ bool statement_missing(const struct mapping *mapping, const struct column_set *p
     *missing = (struct column_set){{0}};
     for (unsigned i = 0; i < mapping->items_count; i++) {
         const struct column_set *uses = &mapping->items[i].select->uses;
-        if (makes_row || mapping_updates_move_rows(mapping) ||
-            column_set_intersects(uses, present))
+        if (makes_row || mapping_updates_move_rows(mapping) || column_set_intersects(uses, present))
             column_set_join(missing, uses);
     }
     if (mapping->where != NULL)
@@ -628,16 +629,27 @@ static void put_sample_items(struct buffer *sql, const struct mapping *mapping)
     }
 }
 
-const char *statement_sample_source(const struct mapping *mapping, int limit, struct arena *arena)
+struct column_set statement_sample_columns(const struct mapping *mapping,
+                                           const struct inverses *inverses)
+{
+    struct column_set columns = row_uses(mapping);
+    for (unsigned i = 0; i < inverses->count; i++) {
+        if (inverse_is_proved(&inverses->items[i]))
+            column_set_add(&columns, (unsigned)inverses->items[i].column);
+    }
+    return columns;
+}
+
+const char *statement_sample_source(const struct mapping *mapping, const struct column_set *columns,
+                                    int limit, struct arena *arena)
 {
     struct builder *builder = builder_new(mapping);
     struct buffer *sql = &builder->sql;
-    struct column_set uses = row_uses(mapping);
     const struct relation *source = mapping->source;
     buffer_puts(sql, "SELECT ");
     put_sample_items(sql, mapping);
     for (unsigned c = 0; c < source->columns_count; c++) {
-        if (!column_set_has(&uses, c))
+        if (!column_set_has(columns, c))
             continue;
         buffer_puts(sql, ", ");
         quote_ident(sql, source->columns[c].name);
@@ -647,7 +659,7 @@ const char *statement_sample_source(const struct mapping *mapping, int limit, st
     relation_put_only(sql, source);
     buffer_puts(sql, " WHERE ");
     for (unsigned c = 0; c < source->columns_count; c++) {
-        if (!column_set_has(&uses, c) || !source->columns[c].toastable)
+        if (!column_set_has(columns, c) || !source->columns[c].toastable)
             continue;
         buffer_puts(sql, "COALESCE(pg_catalog.pg_column_size(");
         quote_ident(sql, source->columns[c].name);
@@ -666,5 +678,60 @@ void statement_sample_target(const struct mapping *mapping, struct arena *arena,
     put_sample_items(&builder->sql, mapping);
     buffer_puts(&builder->sql, " FROM ");
     put_rows(builder, &uses, PARAM_NEW);
+    builder_finish(builder, arena, statement);
+}
+
+/* As it would be stored: with the length and scale of its column. */
+static void put_stored(struct buffer *sql, const char *expr, const struct column *column,
+                       bool own_types)
+{
+    buffer_printf(sql, "(%s)", expr);
+    if (column->builtin || own_types)
+        buffer_printf(sql, "::%s", column->base_full_type);
+}
+
+/* (<inverse>)::text, <what it was>::text: a text that went into jsonb is compared as jsonb. */
+static void put_proof(struct builder *builder, const struct inverse *inverse, unsigned n)
+{
+    struct buffer *sql = &builder->sql;
+    const char *as = inverse->stored_as_jsonb ? "::text::jsonb::text" : "::text";
+    put_stored(sql, inverse->expr, &builder->mapping->source->columns[inverse->column],
+               builder->at_source);
+    buffer_printf(sql, "%s, portage_was_%u%s", as, n, as);
+}
+
+void statement_sample_back(const struct mapping *mapping, const struct inverses *inverses,
+                           bool at_source, struct arena *arena, struct statement *statement)
+{
+    struct builder *builder = builder_new(mapping);
+    struct buffer *sql = &builder->sql;
+    struct column_set columns = statement_sample_columns(mapping, inverses);
+    const char *comma = "";
+    builder->at_source = at_source;
+    buffer_puts(sql, "SELECT ");
+    for (unsigned i = 0; i < inverses->count; i++) {
+        if (!inverse_is_proved(&inverses->items[i]))
+            continue;
+        buffer_puts(sql, comma);
+        put_proof(builder, &inverses->items[i], i);
+        comma = ", ";
+    }
+    buffer_puts(sql, " FROM (SELECT ");
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        put_stored(sql, mapping->items[i].select->expr, mapping->items[i].target, !at_source);
+        buffer_puts(sql, " AS ");
+        quote_ident(sql, item_target_name(mapping, i));
+        buffer_puts(sql, ", ");
+    }
+    for (unsigned i = 0; i < inverses->count; i++) {
+        if (!inverse_is_proved(&inverses->items[i]))
+            continue;
+        quote_ident(sql, mapping->source->columns[inverses->items[i].column].name);
+        buffer_printf(sql, " AS portage_was_%u, ", i);
+    }
+    buffer_puts(sql, "1 AS portage_one FROM ");
+    put_rows(builder, &columns, PARAM_NEW);
+    buffer_puts(sql, ") AS ");
+    quote_ident(sql, mapping->target->name);
     builder_finish(builder, arena, statement);
 }

@@ -5,6 +5,7 @@
 #ifndef MAPPING_STATEMENTS_H
 #define MAPPING_STATEMENTS_H
 
+#include "mapping/invert.h"
 #include "mapping/mapping.h"
 
 /* (lower, upper] of the range columns, as text values; NULL is the open end. Of the rows of one
@@ -70,11 +71,20 @@ const char *statement_truncate(const struct mapping *mapping, struct arena *aren
 const char *statement_read_back(const struct mapping *mapping, const struct column_set *wanted,
                                 struct arena *arena);
 
-/* Up to `limit` rows of the source without large values: each item as text, computed there, then the
- * columns it needs as text, in the order of the parameters of statement_sample_target(), which
- * computes the items on the target. */
-const char *statement_sample_source(const struct mapping *mapping, int limit, struct arena *arena);
+/* The source columns of a sample: what the mapping needs, and what its inverses give back. */
+struct column_set statement_sample_columns(const struct mapping *mapping,
+                                           const struct inverses *inverses);
+
+/* Up to `limit` rows of the source without large values: each item as text, computed there, then
+ * `columns` as text, from which statement_sample_target() computes the items on the target. */
+const char *statement_sample_source(const struct mapping *mapping, const struct column_set *columns,
+                                    int limit, struct arena *arena);
 void statement_sample_target(const struct mapping *mapping, struct arena *arena,
                              struct statement *statement);
+
+/* There and back: of one row, for each inverse that can be proved, in their order, what it gives for
+ * the mapped row, and what the column was, as texts. */
+void statement_sample_back(const struct mapping *mapping, const struct inverses *inverses,
+                           bool at_source, struct arena *arena, struct statement *statement);
 
 #endif

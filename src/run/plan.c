@@ -1,5 +1,6 @@
 #include "run/plan.h"
 
+#include "mapping/invert.h"
 #include "mapping/lossless.h"
 #include "run/deferred.h"
 #include "run/target.h"
@@ -46,6 +47,23 @@ static json_t *column_json(const struct mapping *mapping, const struct mapping_i
                      (int)item_is_lossless(select, source, item->target));
 }
 
+/* How each column of the source comes back by this mapping. */
+static json_t *back_json(struct migration *migration, const struct mapping *mapping)
+{
+    static const char *const how[] = {"missing", "derived", "given", "constant"};
+    struct inverses inverses;
+    json_t *back = json_array();
+    inverses_of(migration->config, mapping, &migration->arena, &inverses);
+    for (unsigned i = 0; i < inverses.count; i++) {
+        const struct inverse *inverse = &inverses.items[i];
+        json_array_append_new(back,
+                              json_pack("{s:s, s:s?, s:s}", "source",
+                                        mapping->source->columns[inverse->column].name, "inverse",
+                                        inverse->expr, "inverse_is", how[inverse->how]));
+    }
+    return back;
+}
+
 static json_t *key_json(const struct mapping *mapping)
 {
     json_t *key = json_array();
@@ -71,14 +89,16 @@ static json_t *deferred_json(const struct relation *target, json_t *all)
     return found;
 }
 
-static json_t *table_json(const struct mapping *mapping, unsigned shards, json_t *deferred)
+static json_t *table_json(struct migration *migration, const struct mapping *mapping,
+                          json_t *deferred)
 {
     json_t *columns = json_array();
     for (unsigned i = 0; i < mapping->items_count; i++)
         json_array_append_new(columns, column_json(mapping, &mapping->items[i]));
     json_t *table = json_pack(
-        "{s:s, s:o, s:o, s:s, s:s, s:s, s:I, s:I, s:b, s:o}", "name", mapping->name, "columns", columns,
-        "key", key_json(mapping), "placement", placement(mapping, shards), "copy",
+        "{s:s, s:o, s:o, s:o, s:s, s:s, s:s, s:I, s:I, s:b, s:o}", "name", mapping->name, "columns",
+        columns, "back", back_json(migration, mapping), "key", key_json(mapping), "placement",
+        placement(mapping, migration->shards_count), "copy",
         mapping->copy_mode == COPY_RANGES ? "by key" : "whole", "format",
         mapping->copy_format == COPY_BINARY ? "binary" : "text", "rows",
         (json_int_t)mapping->source->rows_estimate, "bytes", (json_int_t)mapping->source->bytes,
@@ -148,8 +168,7 @@ json_t *plan_make(struct migration *migration, struct error *err)
     }
     json_t *tables = json_array(), *findings = json_array();
     for (unsigned m = 0; m < migration->set.count; m++)
-        json_array_append_new(tables, table_json(&migration->set.mappings[m],
-                                                 migration->shards_count, deferred));
+        json_array_append_new(tables, table_json(migration, &migration->set.mappings[m], deferred));
     json_decref(deferred);
     for (unsigned f = 0; f < migration->findings.count; f++)
         json_array_append_new(findings, finding_json(&migration->findings.items[f]));

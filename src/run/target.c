@@ -107,6 +107,20 @@ static bool is_open(PGconn *conn)
     return PQtransactionStatus(conn) != PQTRANS_IDLE;
 }
 
+/* What only servers can tell, of the way there and of the way back. */
+static bool check_servers(struct migration *migration, struct error *err)
+{
+    PGconn *source = migration->source, *target = migration->shards[0];
+    struct arena *arena = &migration->arena;
+    struct findings *findings = &migration->findings;
+    if (!bind_check_servers(migration->config, &migration->set, source, target, arena, findings,
+                            err))
+        return false;
+    invert_check(&migration->set, migration->config, arena, findings);
+    return findings->refused > 0 || invert_check_servers(&migration->set, migration->config, source,
+                                                         target, arena, findings, err);
+}
+
 bool target_try(struct migration *migration, struct error *err)
 {
     const char *path = migration->config->schema_file;
@@ -128,9 +142,7 @@ bool target_try(struct migration *migration, struct error *err)
         return false;
     if (migration->findings.refused > 0)
         return true;
-    invert_check(&migration->set, migration->config, &migration->arena, &migration->findings);
-    return bind_check_servers(&migration->set, migration->source, migration->shards[0],
-                              &migration->arena, &migration->findings, err);
+    return check_servers(migration, err);
 }
 
 bool target_rollback(struct migration *migration, struct error *err)
