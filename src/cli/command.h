@@ -41,6 +41,7 @@ int cmd_plan(const struct command_line *line);
 int cmd_run(const struct command_line *line);
 int cmd_status(const struct command_line *line);
 int cmd_verify(const struct command_line *line);
+int cmd_coordinator(const struct command_line *line);
 int cmd_finish(const struct command_line *line);
 int cmd_abort(const struct command_line *line);
 

@@ -32,6 +32,11 @@ static const struct command commands[] = {
      "  --strict           a numeric's display scale counts: 1.0 is not 1.00\n"
      "Exits with 0 when equal, 1 when different, 2 when it could not decide.\n",
      cmd_verify},
+    {"coordinator", "writes the SQL of a database in which the shards are one (postgres_fdw)",
+     "  --ddl           needed: what to write\n"
+     "  --output FILE   there, not on the standard output\n"
+     "Changes nothing. Works before the first run as well as later.\n",
+     cmd_coordinator},
     {"finish", "removes what is ours from all databases, when the migration is over",
      "Refuses before the migration is ready, and while an instance runs.\n", cmd_finish},
     {"abort", "gives the migration up and removes what is ours from all databases",
@@ -58,7 +63,7 @@ static void print_help(FILE *to)
                 ": carries a live PostgreSQL database into a new cluster\n\n"
                 "Usage: pgportage [OPTION]… COMMAND\n\nCommands:\n");
     for (size_t c = 0; c < COMMANDS; c++)
-        fprintf(to, "  %-8s %s\n", commands[c].name, commands[c].summary);
+        fprintf(to, "  %-11s %s\n", commands[c].name, commands[c].summary);
     fprintf(to, "\n%s\nExit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 something must be"
                 " changed first,\n4 gave up (run again continues), 5 stopped on request.\n",
             shared_options);

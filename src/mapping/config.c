@@ -11,7 +11,7 @@ enum { FILE_MAX = 1 << 20 };
 
 /* ---- settings that are single values ---- */
 
-enum setting_kind { SETTING_INT, SETTING_BYTES, SETTING_SECONDS, SETTING_NAME };
+enum setting_kind { SETTING_INT, SETTING_COUNT, SETTING_BYTES, SETTING_SECONDS, SETTING_NAME };
 
 struct setting {
     const char *name;
@@ -38,6 +38,8 @@ static const struct setting settings[] = {
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
     {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
     {"verify.rate_max", SETTING_BYTES, AT(verify_rate_max), 0, INT64_MAX, MIB(16), NULL},
+    {"sequence_margin", SETTING_COUNT, AT(sequence_margin), 0, GIB(1), 1000, NULL},
+    {"sequence_range", SETTING_COUNT, AT(sequence_range), 1000, INT64_MAX / 1024, 100000000, NULL},
     {"endpoint.pause_ms", SETTING_INT, AT(pause_ms), 10, 60000, 300, NULL},
     {"endpoint.pause_attempts", SETTING_INT, AT(pause_attempts), 1, 1000, 10, NULL},
     {"endpoint.time_limit", SETTING_SECONDS, AT(endpoint_limit_s), 1, 3600, 10, NULL},
@@ -369,6 +371,36 @@ static bool read_verify(const struct reader *reader, struct fy_node *node)
     return true;
 }
 
+/* sequences: {target sequence: source sequence}, where the names differ and no column tells. */
+static bool read_sequences(const struct reader *reader, struct fy_node *node)
+{
+    struct config *config = reader->config;
+    void *at = NULL;
+    struct fy_node_pair *pair;
+    if (!fy_node_is_mapping(node))
+        return reader_refuse(reader, node, "sequences: {public.invoice_no: public.bill_no}",
+                      "\"sequences\" must be a mapping from sequences of the target");
+    config->sequences =
+        arena_zalloc(reader->arena, ((size_t)fy_node_mapping_item_count(node) + 1) *
+                                        sizeof *config->sequences);
+    while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
+        struct config_sequence *sequence = &config->sequences[config->sequences_count++];
+        if (!reader_text(reader, fy_node_pair_key(pair), "sequences", &sequence->target) ||
+            !reader_text(reader, fy_node_pair_value(pair), sequence->target.text,
+                       &sequence->source))
+            return false;
+    }
+    return true;
+}
+
+static bool read_sequence_shards(const struct reader *reader, struct fy_node *node)
+{
+    bool ranges;
+    bool ok = reader_word(reader, node, "sequence_shards", "ranges", "interleave", &ranges);
+    reader->config->sequence_shards = ok && ranges ? SEQUENCE_RANGES : SEQUENCE_INTERLEAVE;
+    return ok;
+}
+
 static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
 {
     struct config *config = reader->config;
@@ -387,6 +419,10 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
                             &config->accept_losses_count);
     if (strcmp(name, "verify") == 0)
         return read_verify(reader, value);
+    if (strcmp(name, "sequences") == 0)
+        return read_sequences(reader, value);
+    if (strcmp(name, "sequence_shards") == 0)
+        return read_sequence_shards(reader, value);
     if (strcmp(name, "endpoint") == 0)
         return read_endpoint(reader, key, value);
     if (strcmp(name, "hooks") == 0)
@@ -395,9 +431,10 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_setting(reader, value, setting);
     return reader_refuse_key(
         reader, key, "at the top level",
-        "Known are: source, target, shard_by, tables, accept_losses, copy_workers,"
-        " lanes, source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max,"
-        " chunk_ms, verify, endpoint, hooks, slot, publication.");
+        "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
+        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms,"
+        " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
+        " slot, publication.");
 }
 
 static bool read_root(const struct reader *reader, struct fy_node *root)

@@ -36,6 +36,16 @@ struct config_mapping {
     unsigned parts;
 };
 
+/* A sequence of the target that takes its value from a source's of another name. */
+struct config_sequence {
+    struct config_text target, source;
+};
+
+enum sequence_shards {
+    SEQUENCE_INTERLEAVE, /* each shard every nth value */
+    SEQUENCE_RANGES,     /* each shard a block */
+};
+
 struct config {
     const char *path;
     struct config_text source; /* connection string */
@@ -46,10 +56,14 @@ struct config {
     struct config_text *shard_by;
     unsigned mappings_count;
     struct config_mapping *mappings; /* in the order of the file */
+    struct config_endpoint endpoint;
+
+    unsigned sequences_count; /* sequences: {target: source} */
+    struct config_sequence *sequences;
+    enum sequence_shards sequence_shards; /* sequence_shards: interleave */
     unsigned accept_losses_count;    /* accept_losses: what may be lost on the way back, by name: */
     struct config_text *accept_losses; /* schema.table.column or schema.table, of the source */
     bool reversed;                     /* not from a file, but made by invert_config() */
-    struct config_endpoint endpoint;
 
     /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
     int copy_workers;              /* copy_workers: 2 */
@@ -61,6 +75,8 @@ struct config {
     int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */
     int64_t verify_every_s;        /* verify.every: seconds between passes, 0 is never */
     int64_t verify_rate_max;       /* verify.rate_max: bytes/s, 0 is no limit */
+    int64_t sequence_margin;       /* sequence_margin: 1000, values left out at a switch */
+    int64_t sequence_range;        /* sequence_range: 100000000, values of a shard's block */
     int pause_ms;                  /* endpoint.pause_ms: 300, how long transactions are waited for */
     int pause_attempts;            /* endpoint.pause_attempts: 10 */
     int64_t endpoint_limit_s;      /* endpoint.time_limit: 10, for each run of a command of ours */

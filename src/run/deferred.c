@@ -35,6 +35,7 @@ static const char *const find_sql[] = {
     "   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
     "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
     "  WHERE n.nspname " OURS_NOT " AND NOT g.tgisinternal AND NOT t.relispartition"
+    "    AND g.tgname <> 'portage_gate'"
     "  ORDER BY g.oid",
 };
 

@@ -5,6 +5,7 @@
 #include "copy/copier.h"
 #include "pg/conn.h"
 #include "run/deferred.h"
+#include "run/gates.h"
 #include "run/prepare.h"
 #include "run/proof.h"
 #include "run/report.h"
@@ -49,6 +50,7 @@ struct engine {
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
     struct watch watch;
+    struct gates gates;
     struct report report;
     int64_t lock_checked_us;
 };
@@ -328,6 +330,8 @@ static bool supervise(struct engine *engine, struct error *err)
             return false;
         if (engine->stage == STAGE_INDEXING && !supervise_indexing(engine, err))
             return false;
+        if (engine->stage == STAGE_READY && !gates_tend(&engine->gates, err))
+            return false;
     }
     *err = engine->stop.err;
     return false;
@@ -341,6 +345,7 @@ bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, _Atomi
     engine_init(&engine);
     engine.stream.suspect = suspect;
     watch_init(&engine.watch, migration);
+    gates_init(&engine.gates, migration);
     bool ok = load(&engine, err);
     if (ok) {
         report_init(&engine.report, migration, &engine.stream);
@@ -349,6 +354,7 @@ bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, _Atomi
         end_threads(&engine);
         report_release(&engine.report);
     }
+    gates_release(&engine.gates);
     watch_release(&engine.watch);
     engine_release(&engine);
     return ok;

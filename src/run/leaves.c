@@ -5,6 +5,7 @@
 #include "run/created.h"
 #include "run/ddl.h"
 #include "run/deferred.h"
+#include "run/gates.h"
 #include "run/partitions.h"
 #include "state/range.h"
 #include "util/log.h"
@@ -319,7 +320,8 @@ static bool make_partitions(struct migration *migration, PGconn *shard,
     bool ok = before != NULL &&
               partitions_create(migration->source, shard, mapping,
                                 relation_leaf(mapping->source, range->leaf), err) &&
-              created_record(shard, before, err) && conn_exec(shard, "COMMIT", err);
+              created_record(shard, before, err) &&
+              gates_close_new(shard, &migration->set, err) && conn_exec(shard, "COMMIT", err);
     free(before);
     return ok;
 }

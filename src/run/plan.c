@@ -4,6 +4,7 @@
 #include "mapping/lossless.h"
 #include "run/deferred.h"
 #include "run/target.h"
+#include "switchover/sequences.h"
 
 static const char *placement(const struct mapping *mapping, unsigned shards)
 {
@@ -127,6 +128,22 @@ static json_t *finding_json(const struct finding *finding)
     return object;
 }
 
+/* What a switch would be refused for is worth a warning now. */
+static bool look_at_sequences(struct migration *migration, struct error *err)
+{
+    struct sequences_sides sides = {.config = migration->config,
+                                    .set = &migration->set,
+                                    .source = migration->source,
+                                    .shards = migration->shards,
+                                    .shards_count = migration->shards_count};
+    if (migration->findings.refused > 0)
+        return true;
+    if (!sequences_assess(&sides, SEVERITY_WARNING, &migration->findings, err))
+        return false;
+    sides.back = true;
+    return sequences_assess(&sides, SEVERITY_WARNING, &migration->findings, err);
+}
+
 /* Binds and asks, with the target's DDL in a transaction; `deferred` is what the first shard holds. */
 static bool look(struct migration *migration, json_t *deferred, struct error *err)
 {
@@ -135,6 +152,7 @@ static bool look(struct migration *migration, json_t *deferred, struct error *er
     bool ok = target_try(migration, err) &&
               target_is_applied(migration->shards[0], &taken, err) &&
               (!taken || migration_restore_serial(migration, err)) &&
+              look_at_sequences(migration, err) &&
               deferred_list(migration->shards[0], taken, deferred, err);
     if (!target_rollback(migration, &rollback) && ok)
         *err = rollback, ok = false;

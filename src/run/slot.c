@@ -42,7 +42,8 @@ static bool missing_tables(struct migration *migration, struct buffer *list, str
         migration->source,
         "SELECT pg_catalog.string_agg(pg_catalog.format('ONLY %I.%I', n.nspname, c.relname), ', ')"
         "  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE (c.oid = ANY ($1::oid[]) OR c.oid = pg_catalog.to_regclass('portage.marker'))"
+        " WHERE (c.oid = ANY ($1::oid[])"
+        "        OR (n.nspname = 'portage' AND c.relname IN (" SCHEMA_PUBLISHED ")))"
         "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r"
         "                     JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
         "                    WHERE p.pubname = $2 AND r.prrelid = c.oid)",

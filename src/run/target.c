@@ -6,6 +6,7 @@
 #include "pg/conn.h"
 #include "run/created.h"
 #include "run/deferred.h"
+#include "run/gates.h"
 #include "run/partitions.h"
 #include "run/preflight.h"
 #include "state/schema.h"
@@ -165,7 +166,8 @@ static bool commit_shard(struct migration *migration, unsigned shard, struct err
             return false;
     }
     return created_record(conn, migration->there_before[shard], err) &&
-           deferred_take(conn, err) && setting_put(conn, applied_setting, "applied", err) &&
+           deferred_take(conn, err) && gates_close_new(conn, &migration->set, err) &&
+           setting_put(conn, applied_setting, "applied", err) &&
            conn_exec(conn, "COMMIT", err);
 }
 

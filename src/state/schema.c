@@ -59,11 +59,17 @@ static const char schema_sql[] =
     "  UNIQUE (table_schema, table_name, kind, name));"
     "CREATE TABLE IF NOT EXISTS portage.created (" /* what our own DDL has made here */
     "  class oid, object oid, PRIMARY KEY (class, object));"
+    "CREATE TABLE IF NOT EXISTS portage.sequence (" /* as it was before we changed it */
+    "  sequence oid PRIMARY KEY, increment bigint NOT NULL, start bigint NOT NULL,"
+    "  min bigint NOT NULL, max bigint NOT NULL,"
+    "  origin bigint);" /* where the first shard's block begins; NULL: interleaved */
     "CREATE TABLE IF NOT EXISTS portage.setting (name text PRIMARY KEY, value text NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.journal ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
-    "  epoch bigint NOT NULL, step text NOT NULL, detail jsonb);"
+    "  epoch bigint NOT NULL, step text NOT NULL, detail jsonb,"
+    /* of a switch, whose epoch is that of portage.gate: which, begun or done, how long it took */
+    "  switch text, state text, ms numeric);"
     "CREATE TABLE IF NOT EXISTS portage.difference (" /* of the last pass of verify */
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
@@ -72,6 +78,14 @@ static const char schema_sql[] =
     "CREATE TABLE IF NOT EXISTS portage.marker ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), purpose text NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS portage.gate ("
+    "  only_row bool PRIMARY KEY DEFAULT true CHECK (only_row),"
+    "  epoch bigint NOT NULL DEFAULT 0," /* of the switch that may change it */
+    "  fences bigint NOT NULL DEFAULT 0," /* how many there have been: gives each its id */
+    "  fence bigint,"                     /* the one that stands; NULL: open */
+    "  deadline timestamptz,"             /* when it lifts itself; NULL when it is sealed */
+    "  sealed_by bigint);"                /* the epoch that sealed it */
+    "INSERT INTO portage.gate DEFAULT VALUES ON CONFLICT DO NOTHING;"
     /* Nothing is written where all is there: a source may be waiting for us to confirm (S5). */
     "DO $portage$ BEGIN IF pg_catalog.to_regclass('portage.status') IS NULL THEN"
     " CREATE VIEW portage.status AS"

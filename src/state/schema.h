@@ -9,7 +9,9 @@
  *   portage.lane      progress of each lane that applies to this server
  *   portage.ghost     rows that a lane could not make, until the stream removes them
  *   portage.marker    rows that we write to see them come out of this server's stream
+ *   portage.gate      one row: whether the application's writes are taken here (switchover/gate.h)
  *   portage.deferred  indexes, keys and triggers that wait until after the copy
+ *   portage.sequence  increments and bounds of sequences, as they were before each shard got its own
  *   portage.created   what our own DDL has made here
  * Filled on the shards only:
  *   portage.range     cursor of each range of each mapping
@@ -17,8 +19,8 @@
  *   portage.status    a view: how far each mapping is
  *   portage.dead_letter (its place is kept for the dead-letter queue)
  * Filled on the first shard, "control", only:
- *   portage.setting   what must not change between runs, and the phase
- *   portage.journal   phases and decisions, with their times
+ *   portage.setting   what must not change between runs, the phase, and which side is live
+ *   portage.journal   phases, decisions and the steps of switches, with their times
  *   portage.leaf      the source's tables that hold the rows which are carried
  *   portage.difference  what the last pass of verify found
  *
@@ -32,6 +34,10 @@
 #include <libpq-fe.h>
 
 #include "util/error.h"
+
+/* Published wherever changes come from: markers; and what every transaction of ours that writes rows of
+ * the application updates first, so that it is known as ours. */
+#define SCHEMA_PUBLISHED "'marker', 'lane', 'range', 'instance'"
 
 /* Idempotent. */
 bool schema_install(PGconn *conn, struct error *err) MUST_CHECK;

@@ -50,7 +50,7 @@ bool tuple_same_key(const struct mapping *mapping, const struct tuple *a, const 
 
 const char *change_op_name(enum change_op op)
 {
-    static const char *const names[] = {"INSERT",   "UPDATE", "DELETE",
-                                        "TRUNCATE", "COMMIT", "BARRIER"};
+    static const char *const names[] = {"INSERT", "UPDATE", "DELETE", "TRUNCATE",
+                                        "COMMIT", "MARKER", "BARRIER"};
     return names[op];
 }

@@ -19,6 +19,7 @@ enum change_op {
     CHANGE_DELETE,
     CHANGE_TRUNCATE,
     CHANGE_COMMIT,  /* the source transaction ends; no mapping */
+    CHANGE_MARKER,  /* the same, and it wrote a marker that must be durable at once; no mapping */
     CHANGE_BARRIER, /* make durable what came before, even inside a transaction; no mapping */
 };
 
@@ -30,7 +31,8 @@ struct change {
     bool may_miss;       /* touching no row is no conflict: the shard is unknown */
     bool recopy;         /* CHANGE_TRUNCATE: what is left at the source is copied again */
     uint32_t xid;
-    lsn_t lsn;           /* of the transaction's commit record; CHANGE_COMMIT: its end */
+    lsn_t lsn;           /* of the transaction's commit record; COMMIT and MARKER: its end */
+    int64_t marker;      /* CHANGE_MARKER: its id */
     int64_t commit_time; /* microseconds since 2000-01-01 UTC */
     unsigned ordinal;    /* its number among the transaction's changes for this lane, from 1 */
     struct tuple old_row;

@@ -24,7 +24,7 @@ static const char progress_sql[] =
     " partial = $5::int, changes = changes + $6::bigint,"
     " source_time = COALESCE('2000-01-01 00:00:00Z'::timestamptz"
     "   + $7::bigint * interval '1 microsecond', source_time),"
-    " written_at = pg_catalog.clock_timestamp()"
+    " written_at = pg_catalog.clock_timestamp(), marker = GREATEST(marker, $8::bigint)"
     " WHERE stream = $1::int AND lane = $2::int";
 
 /* Microseconds between the epochs of Unix and PostgreSQL. */
@@ -57,6 +57,7 @@ struct lane {
     lsn_t open_end;           /* end of the last source transaction that is complete in it */
     int64_t open_commit_time; /* its commit time */
     int64_t open_oldest_time; /* commit time of the oldest in it */
+    int64_t open_marker;      /* id of the last marker in it; 0: none */
     const struct mapping *resets[16]; /* tables reset in it */
     unsigned resets_count;
     int64_t progress_written_us;
@@ -193,19 +194,30 @@ static void lane_count_commit(struct lane *lane)
 static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *err)
 {
     char position[LSN_TEXT_SIZE], partial_lsn[LSN_TEXT_SIZE], partial[12], changes[24], time_us[24];
+    char marker[24];
     bool cut = lane->partial_lsn != 0 && progress <= lane->partial_lsn; /* perhaps before a crash */
     snprintf(partial, sizeof partial, "%u", cut ? lane->partial : 0);
     snprintf(changes, sizeof changes, "%llu", (unsigned long long)lane->open_counts.applied);
     snprintf(time_us, sizeof time_us, "%lld", (long long)lane->open_commit_time);
+    snprintf(marker, sizeof marker, "%lld", (long long)lane->open_marker);
     const char *const values[] = {lane->stream_text,
                                   lane->number_text,
                                   lsn_text(progress, position),
                                   cut ? lsn_text(lane->partial_lsn, partial_lsn) : NULL,
                                   partial,
                                   changes,
-                                  lane->open_commit_time != 0 ? time_us : NULL};
-    return pipeline_execute(&lane->pipeline, "lane_progress", 7, values, NULL,
+                                  lane->open_commit_time != 0 ? time_us : NULL,
+                                  marker};
+    return pipeline_execute(&lane->pipeline, "lane_progress", 8, values, NULL,
                             &(struct expectation){.kind = EXPECT_OURS}, err);
+}
+
+/* What a switch believes must outlive a crash of this server, however others commit. */
+static bool lane_send_durable(struct lane *lane, struct error *err)
+{
+    return lane->open_marker == 0 ||
+           pipeline_query(&lane->pipeline, "SET LOCAL synchronous_commit = on", 0, NULL, EXPECT_OK,
+                          err);
 }
 
 static void lane_free_answered(struct lane *lane)
@@ -228,7 +240,7 @@ static bool lane_commit(struct lane *lane, struct error *err)
     lsn_t progress = lane->open_end > lane_progress(lane) ? lane->open_end : lane_progress(lane);
     bool ok = applier_flush(&lane->applier, err) && pipeline_flush(&lane->pipeline, err) &&
               pipeline_wait(&lane->pipeline, lane->pipeline.sent, err) &&
-              lane_send_progress(lane, progress, err) &&
+              lane_send_progress(lane, progress, err) && lane_send_durable(lane, err) &&
               pipeline_query(&lane->pipeline, "COMMIT", 0, NULL, EXPECT_OK, err) &&
               pipeline_sync(&lane->pipeline, err) &&
               pipeline_wait(&lane->pipeline, lane->pipeline.sent, err);
@@ -236,6 +248,7 @@ static bool lane_commit(struct lane *lane, struct error *err)
         return false;
     atomic_store(&lane->progress, progress);
     lane->open = false;
+    lane->open_marker = 0;
     lane->progress_written_us = clock_monotonic_us();
     for (unsigned r = 0; r < lane->resets_count; r++)
         holds_reset_end(lane->stream->holds, lane->resets[r]);
@@ -357,6 +370,15 @@ static bool lane_end_transaction(struct lane *lane, const struct change *change,
     return !full || lane_commit(lane, err);
 }
 
+/* Somebody waits for it, and for all that came before it: nothing is gathered any more. */
+static bool lane_marker(struct lane *lane, const struct change *change, struct error *err)
+{
+    if (!lane->open && !lane_begin(lane, err))
+        return false;
+    lane->open_marker = change->marker;
+    return lane_end_transaction(lane, change, err) && (!lane->open || lane_commit(lane, err));
+}
+
 static bool lane_barrier(struct lane *lane, struct error *err)
 {
     if (lane->open && !lane_commit(lane, err))
@@ -368,7 +390,7 @@ static bool lane_barrier(struct lane *lane, struct error *err)
 /* Step 2: what lies at or below the progress has been applied before. */
 static bool lane_has_done(const struct lane *lane, const struct change *change, lsn_t progress)
 {
-    if (change->op == CHANGE_COMMIT)
+    if (change->op == CHANGE_COMMIT || change->op == CHANGE_MARKER)
         return change->lsn <= progress;
     return change->lsn < progress ||
            (change->lsn == lane->partial_lsn && change->ordinal <= lane->partial);
@@ -382,6 +404,8 @@ static bool lane_take(struct lane *lane, struct change *change, struct error *er
         return true;
     if (change->op == CHANGE_COMMIT)
         return lane_end_transaction(lane, change, err);
+    if (change->op == CHANGE_MARKER)
+        return lane_marker(lane, change, err);
     lane_reach(lane, change->lsn);
     if (change->op != CHANGE_TRUNCATE)
         return lane_row_change(lane, change, err);

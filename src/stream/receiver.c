@@ -23,7 +23,10 @@ struct reception {
     struct relations *relations;
     struct router router;
     struct arena arena; /* of one message */
-    bool inside;        /* between Begin and Commit */
+    bool inside;        /* between Begin and Commit … */
+    bool begun;         /* … and a change of it has come */
+    bool ours;          /* … which says that the transaction is our own */
+    int64_t marker;     /* … id of the marker it wrote for a switch; 0: none */
     lsn_t complete;     /* end of the last transaction that was routed whole */
     int64_t fed_us;
 };
@@ -101,6 +104,9 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
                           struct error *err)
 {
     const struct mapping_set *set = reception->stream->mappings;
+    reception->begun = true;
+    if (reception->ours)
+        return true;
     if (!router_barrier(&reception->router, err))
         return false;
     for (unsigned m = 0; m < set->count; m++) {
@@ -116,6 +122,18 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
     return true;
 }
 
+static bool take_marker(struct reception *reception, const struct stream_relation *relation,
+                        const struct tuple *row, struct error *err)
+{
+    int id = relation->marker_id, purpose = relation->marker_purpose;
+    if (id < 0 || purpose < 0 || row->count <= (unsigned)id || row->count <= (unsigned)purpose ||
+        row->values[id].kind != VALUE_TEXT || row->values[purpose].kind != VALUE_TEXT)
+        return error_set(err, ERROR_FATAL, "a row of portage.marker is not one of ours");
+    if (strcmp(row->values[purpose].bytes, "switch") == 0)
+        reception->marker = strtoll(row->values[id].bytes, NULL, 10);
+    return true;
+}
+
 static bool take_row(struct reception *reception, const struct pgoutput_message *message,
                      struct error *err)
 {
@@ -124,7 +142,11 @@ static bool take_row(struct reception *reception, const struct pgoutput_message 
     if (relation == NULL)
         return error_set(err, ERROR_FATAL, "the stream changes relation %u without describing it",
                          message->row.relation_oid);
-    if (relation->is_marker)
+    reception->ours |= !reception->begun && relation->role == RELATION_OURS;
+    reception->begun = true;
+    if (relation->role == RELATION_MARKER && message->kind == PGOUTPUT_INSERT)
+        return take_marker(reception, relation, &message->row.new_tuple, err);
+    if (reception->ours || relation->role != RELATION_MAPPED)
         return true;
     atomic_fetch_add_explicit(&reception->stream->changes, 1, memory_order_relaxed);
     return router_row(&reception->router, relation, message, err);
@@ -133,14 +155,19 @@ static bool take_row(struct reception *reception, const struct pgoutput_message 
 static void take_begin(struct reception *reception, const struct pgoutput_message *message)
 {
     reception->inside = true;
+    reception->begun = reception->ours = false;
+    reception->marker = 0;
     router_begin(&reception->router, message);
 }
 
-static void take_commit(struct reception *reception, const struct pgoutput_message *message)
+/* The application stands still while a switch waits for its marker: nothing is kept back behind it. */
+static bool take_commit(struct reception *reception, const struct pgoutput_message *message,
+                        struct error *err)
 {
     reception->inside = false;
     reception->complete = message->commit.end_lsn;
-    router_commit(&reception->router, message->commit.end_lsn);
+    router_commit(&reception->router, message->commit.end_lsn, reception->marker);
+    return reception->marker == 0 || router_flush(&reception->router, err);
 }
 
 static bool take_message(struct reception *reception, const struct pgoutput_message *message,
@@ -151,8 +178,7 @@ static bool take_message(struct reception *reception, const struct pgoutput_mess
         take_begin(reception, message);
         return true;
     case PGOUTPUT_COMMIT:
-        take_commit(reception, message);
-        return true;
+        return take_commit(reception, message, err);
     case PGOUTPUT_RELATION:
         return relations_learn(reception->relations, message, err);
     case PGOUTPUT_INSERT:

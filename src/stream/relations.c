@@ -69,6 +69,22 @@ static bool bind_columns(const struct mapping_set *set, struct stream_relation *
     return true;
 }
 
+static enum relation_role role_of(const struct pgoutput_message *message)
+{
+    if (strcmp(message->relation.schema, "portage") != 0)
+        return RELATION_MAPPED;
+    return strcmp(message->relation.name, "marker") == 0 ? RELATION_MARKER : RELATION_OURS;
+}
+
+static int column_sent(const struct pgoutput_message *message, const char *name)
+{
+    for (unsigned i = 0; i < message->relation.count; i++) {
+        if (strcmp(message->relation.columns[i].name, name) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
 bool relations_learn(struct relations *relations, const struct pgoutput_message *message,
                      struct error *err)
 {
@@ -81,9 +97,11 @@ bool relations_learn(struct relations *relations, const struct pgoutput_message 
     relation->oid = message->relation.oid;
     relation->columns_count = message->relation.count;
     relation->columns = check_calloc(message->relation.count, sizeof *relation->columns);
-    relation->is_marker = strcmp(message->relation.schema, "portage") == 0;
+    relation->role = role_of(message);
+    relation->marker_id = column_sent(message, "id");
+    relation->marker_purpose = column_sent(message, "purpose");
     HASH_ADD(hh, relations->entries, relation.oid, sizeof relation->oid, entry);
-    if (relation->is_marker)
+    if (relation->role != RELATION_MAPPED)
         return true;
     relation->mappings_count = mapping_set_find(relations->set, relation->oid, relation->mappings,
                                                 RELATION_MAPPINGS_MAX);

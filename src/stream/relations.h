@@ -13,9 +13,17 @@
 
 enum { RELATION_MAPPINGS_MAX = 16 };
 
+/* What the rows of a relation are to us. */
+enum relation_role {
+    RELATION_MAPPED, /* the application's */
+    RELATION_MARKER, /* portage.marker: what we write to see it come out of the stream */
+    RELATION_OURS,   /* another table of the schema portage: first in each transaction of ours */
+};
+
 struct stream_relation {
     uint32_t oid;
-    bool is_marker; /* portage.marker */
+    enum relation_role role;
+    int marker_id, marker_purpose; /* columns of portage.marker; -1: not there */
     const struct mapping *mappings[RELATION_MAPPINGS_MAX];
     unsigned mappings_count;
     unsigned columns_count;

@@ -174,11 +174,14 @@ void router_begin(struct router *router, const struct pgoutput_message *message)
         router->lanes[l].ordinal = 0;
 }
 
-void router_commit(struct router *router, lsn_t end)
+void router_commit(struct router *router, lsn_t end, int64_t marker)
 {
     for (unsigned l = 0; l < router->stream->lanes_count; l++) {
-        if (router->lanes[l].ordinal > 0)
-            lane_add(router, l, CHANGE_COMMIT)->lsn = end;
+        if (router->lanes[l].ordinal == 0 && marker == 0)
+            continue;
+        struct change *change = lane_add(router, l, marker != 0 ? CHANGE_MARKER : CHANGE_COMMIT);
+        change->lsn = end;
+        change->marker = marker;
     }
 }
 

@@ -35,8 +35,9 @@ void router_release(struct router *router);
 void router_begin(struct router *router, const struct pgoutput_message *message);
 bool router_row(struct router *router, const struct stream_relation *relation,
                 const struct pgoutput_message *message, struct error *err) MUST_CHECK;
-/* Every lane that got a change of this transaction is told its end. */
-void router_commit(struct router *router, lsn_t end);
+/* Every lane that got a change of this transaction is told its end; every lane, when it wrote the
+ * marker of this id (0: none). */
+void router_commit(struct router *router, lsn_t end, int64_t marker);
 
 /* Pushes batches onto their lanes' queues: all of them; or those whose lane has nothing waiting, and
  * not every few changes by themselves, so that batches grow while there is much to do. A full batch is

@@ -122,8 +122,11 @@ class Migration:
     def source_sql(self, query, parameters=None):
         return self.source_server.sql(query, parameters, self.name)
 
-    def shard_sql(self, shard, query, parameters=None):
-        return self.shard_servers[shard].sql(query, parameters, self.shard_names[shard])
+    def shard_sql(self, shard, query, parameters=None, gated=False):
+        """Passes the gate: tests change rows there to see what comes of it. With gated=True, as the
+        application would."""
+        more = {} if gated else {"options": "-c portage.pass=on"}
+        return self.shard_servers[shard].sql(query, parameters, self.shard_names[shard], **more)
 
     def run_until_ready(self, timeout=READY_TIMEOUT):
         self.portage.start()

@@ -168,9 +168,9 @@ class Postgres:
     def connect(self, database="postgres", user="postgres", **more):
         return psycopg.connect(self.dsn(database, user, **more), autocommit=True)
 
-    def sql(self, query, parameters=None, database="postgres", user="postgres"):
+    def sql(self, query, parameters=None, database="postgres", user="postgres", **more):
         """Runs it and returns its rows; without parameters it may be several statements."""
-        with self.connect(database, user) as conn:
+        with self.connect(database, user, **more) as conn:
             cursor = conn.execute(query, parameters)
             while cursor.nextset():
                 pass

@@ -54,6 +54,27 @@ static void assert_text(const struct config_text *text, const char *expected, in
     "source: host=a dbname=shop\n"                                                                 \
     "target: {shards: host=b}\n"
 
+static void test_sequences(void **state)
+{
+    struct reading reading;
+    (void)state;
+    read_or_fail(&reading, LEAST "tables: {\"public.*\": identical}\n"
+                                 "sequences: {public.a: public.b}\n"
+                                 "sequence_shards: ranges\nsequence_margin: 0\n"
+                                 "sequence_range: 5000000000\n");
+    const struct config *config = &reading.config;
+    assert_int_equal(config->sequences_count, 1);
+    assert_text(&config->sequences[0].target, "public.a", 4, 13);
+    assert_text(&config->sequences[0].source, "public.b", 4, 23);
+    assert_int_equal(config->sequence_shards, SEQUENCE_RANGES);
+    assert_int_equal(config->sequence_margin, 0);
+    assert_int_equal(config->sequence_range, 5000000000);
+    reading_release(&reading);
+    read_text(&reading, LEAST "tables: {\"public.*\": identical}\nsequence_shards: apart\n");
+    assert_false(reading.ok);
+    reading_release(&reading);
+}
+
 static void test_least(void **state)
 {
     struct reading reading;
@@ -77,6 +98,10 @@ static void test_least(void **state)
     assert_int_equal(config->row_bytes_max, 32 << 20);
     assert_int_equal(config->queue_bytes_max, 64 << 20);
     assert_int_equal(config->chunk_ms, 1000);
+    assert_int_equal(config->sequences_count, 0);
+    assert_int_equal(config->sequence_shards, SEQUENCE_INTERLEAVE);
+    assert_int_equal(config->sequence_margin, 1000);
+    assert_int_equal(config->sequence_range, 100000000);
     assert_string_equal(config->slot, "pgportage");
     assert_string_equal(config->publication, "pgportage");
     reading_release(&reading);
@@ -444,6 +469,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_least),
+        cmocka_unit_test(test_sequences),
         cmocka_unit_test(test_full_settings),
         cmocka_unit_test(test_full_mapping),
         cmocka_unit_test(test_full_merge),

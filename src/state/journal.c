@@ -1,0 +1,188 @@
+#include "state/journal.h"
+
+#include <inttypes.h>
+
+#include "pg/conn.h"
+#include "pg/quote.h"
+#include "state/setting.h"
+
+#define LOCK_KEY "pg_catalog.hashtext('portage.switch')"
+#define SUPERSEDED "PT001"
+
+static const char holder_sql[] =
+    "SELECT pg_catalog.format('pid %s (%s, user %s, from %s, since %s)', a.pid, a.application_name,"
+    "       a.usename, COALESCE(a.client_addr::text, 'this host'),"
+    "       pg_catalog.date_trunc('second', a.backend_start))"
+    "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.database ="
+    "       (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+    "   AND l.objsubid = 1"
+    "   AND (l.classid::bigint << 32 | l.objid::bigint) = " LOCK_KEY "::bigint";
+
+static bool tell_holder(PGconn *control, char holder[256], struct error *err)
+{
+    PGresult *result = conn_query(control, holder_sql, 0, NULL, err);
+    if (result == NULL)
+        return false;
+    snprintf(holder, 256, "%s",
+             PQntuples(result) > 0 ? result_text(result, 0, 0) : "a session that has just ended");
+    PQclear(result);
+    return true;
+}
+
+bool journal_try_lock(PGconn *control, bool *taken, char holder[256], struct error *err)
+{
+    PGresult *result = conn_query_row(
+        control, "SELECT pg_catalog.pg_try_advisory_lock(" LOCK_KEY ")", 0, NULL, err);
+    if (result == NULL)
+        return false;
+    *taken = result_bool(result, 0, 0);
+    PQclear(result);
+    return *taken || tell_holder(control, holder, err);
+}
+
+bool journal_unlock(PGconn *control, struct error *err)
+{
+    return conn_exec(control, "SELECT pg_catalog.pg_advisory_unlock(" LOCK_KEY ")", err);
+}
+
+/* ---- the epoch ---- */
+
+static bool read_epoch(PGconn *conn, int64_t *epoch, struct error *err)
+{
+    PGresult *result = conn_query_row(conn, "SELECT epoch FROM portage.gate", 0, NULL, err);
+    if (result == NULL)
+        return false;
+    *epoch = result_int(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+static bool newer(PGconn *conn, struct error *err)
+{
+    error_set(err, ERROR_CANCELLED, "another switch has taken over");
+    error_detail(err, "Database \"%s\" has a newer switching epoch than ours.", PQdb(conn));
+    return error_hint(err, "\"pgportage journal\" shows what it does.");
+}
+
+/* The lock of the row waits for whatever an older run has in flight. */
+static bool raise_one(PGconn *conn, int64_t epoch, struct error *err)
+{
+    char sql[128];
+    snprintf(sql, sizeof sql,
+             "UPDATE portage.gate SET epoch = %" PRId64 " WHERE epoch < %" PRId64, epoch, epoch);
+    PGresult *result = conn_query(conn, sql, 0, NULL, err);
+    if (result == NULL)
+        return false;
+    bool raised = strcmp(PQcmdTuples(result), "1") == 0;
+    PQclear(result);
+    return raised || newer(conn, err);
+}
+
+bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch, struct error *err)
+{
+    int64_t highest = 0;
+    for (unsigned s = 0; s < count; s++) {
+        int64_t found;
+        if (!read_epoch(servers[s], &found, err))
+            return error_context(err, "reading the switching epoch");
+        highest = found > highest ? found : highest;
+    }
+    *epoch = highest + 1;
+    for (unsigned s = 0; s < count; s++) {
+        if (!raise_one(servers[s], *epoch, err))
+            return error_context(err, "raising the switching epoch of database \"%s\"",
+                                 PQdb(servers[s]));
+    }
+    return true;
+}
+
+/* ---- entries ---- */
+
+bool journal_live(PGconn *control, char **live, struct error *err)
+{
+    if (!setting_get(control, "live", live, err))
+        return false;
+    if (*live == NULL)
+        *live = check_strdup("source");
+    return true;
+}
+
+static void put_nullable(struct buffer *sql, const char *text)
+{
+    if (text == NULL)
+        buffer_puts(sql, "NULL");
+    else
+        quote_literal(sql, text);
+}
+
+static void put_entry(struct buffer *sql, const struct journal_entry *entry)
+{
+    buffer_puts(sql, "(");
+    quote_literal(sql, entry->which);
+    buffer_puts(sql, ", ");
+    quote_literal(sql, entry->step);
+    buffer_puts(sql, ", ");
+    quote_literal(sql, entry->state);
+    buffer_puts(sql, ", ");
+    put_nullable(sql, entry->detail);
+    if (entry->us < 0)
+        buffer_puts(sql, "::jsonb, NULL::numeric)");
+    else
+        buffer_printf(sql, "::jsonb, %.1f)", (double)entry->us / 1000);
+}
+
+bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *entries,
+                   unsigned count, struct error *err)
+{
+    struct buffer sql;
+    buffer_init(&sql, 1 << 20);
+    buffer_printf(&sql,
+                  "WITH mine AS MATERIALIZED (SELECT FROM portage.gate WHERE epoch = %" PRId64
+                  " FOR UPDATE)"
+                  " INSERT INTO portage.journal (epoch, switch, step, state, detail, ms)"
+                  " SELECT %" PRId64 ", entry.* FROM mine, (VALUES ",
+                  epoch, epoch);
+    for (unsigned e = 0; e < count; e++) {
+        buffer_puts(&sql, e > 0 ? ", " : "");
+        put_entry(&sql, &entries[e]);
+    }
+    buffer_puts(&sql, ") AS entry");
+    PGresult *result = conn_query(control, buffer_text(&sql), 0, NULL, err);
+    buffer_release(&sql);
+    if (result == NULL)
+        return error_context(err, "writing the journal");
+    bool written = strtol(PQcmdTuples(result), NULL, 10) == (long)count;
+    PQclear(result);
+    return written || newer(control, err);
+}
+
+/* {…} are filled in: DO takes no parameters. */
+static const char switch_sql[] =
+    "DO $portage$ BEGIN"
+    " PERFORM FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE;"
+    " IF NOT FOUND OR COALESCE((SELECT value FROM portage.setting WHERE name = 'live'), 'source')"
+    "    <> '%s' THEN"
+    "  RAISE EXCEPTION USING ERRCODE = '" SUPERSEDED "', MESSAGE = 'not the state of this switch';"
+    " END IF;"
+    " INSERT INTO portage.setting (name, value) VALUES ('live', '%s')"
+    "  ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value;"
+    " INSERT INTO portage.journal (epoch, switch, step, state, detail)"
+    "  VALUES (%" PRId64 ", '%s', 'switched', 'done', %s::jsonb);"
+    "END $portage$";
+
+bool journal_switch(PGconn *control, int64_t epoch, const char *which, const char *from,
+                    const char *to, const char *detail, struct error *err)
+{
+    struct buffer sql, literal;
+    buffer_init(&sql, 1 << 20);
+    buffer_init(&literal, 1 << 19);
+    quote_literal(&literal, detail);
+    buffer_printf(&sql, switch_sql, epoch, from, to, epoch, which, buffer_text(&literal));
+    bool ok = conn_exec(control, buffer_text(&sql), err);
+    if (!ok && strcmp(err->sqlstate, SUPERSEDED) == 0)
+        newer(control, err);
+    buffer_release(&sql);
+    buffer_release(&literal);
+    return ok || error_context(err, "writing \"switched\" to the journal");
+}

@@ -1,0 +1,49 @@
+/*
+ * The journal of switches, and the switching epoch: which run of cutover or rollback may change gates,
+ * sequences and the journal. Rules (docs/model/cutover.pml):
+ *
+ * 1. One at a time: a session lock on control. Who has lost it without knowing is kept out by the epoch.
+ * 2. A run raises the epoch of control first, then those of the other servers, one by one and only
+ *    upward; then it reads the journal, never before.
+ * 3. Every transaction of a switch checks, and locks, the row portage.gate of its server.
+ * 4. `live` decides alone: it changes with the entry `switched`, in one transaction, when it is still
+ *    what the run has read.
+ *
+ * Entries of steps are for people. Connections hold no open transaction here.
+ */
+#ifndef STATE_JOURNAL_H
+#define STATE_JOURNAL_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+#include "util/error.h"
+
+/* Who holds it, as a text for a message, when it is not taken. */
+bool journal_try_lock(PGconn *control, bool *taken, char holder[256], struct error *err) MUST_CHECK;
+bool journal_unlock(PGconn *control, struct error *err) MUST_CHECK;
+
+/* servers[0] is control. CANCELLED when one has a higher epoch already: somebody came after us. */
+bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch, struct error *err)
+    MUST_CHECK;
+
+/* "source" or "target". The caller frees it. */
+bool journal_live(PGconn *control, char **live, struct error *err) MUST_CHECK;
+
+struct journal_entry {
+    const char *which; /* cutover, rollback */
+    const char *step;
+    const char *state;  /* begun, done, failed */
+    const char *detail; /* a JSON object, or NULL */
+    int64_t us;         /* how long it took; negative: not known */
+};
+/* All of them in one transaction. CANCELLED when the epoch is another one. */
+bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *entries,
+                   unsigned count, struct error *err) MUST_CHECK;
+
+/* The point of no return. CANCELLED when the epoch or `live` is another one. After an error of any other
+ * class it is not known whether it happened. */
+bool journal_switch(PGconn *control, int64_t epoch, const char *which, const char *from,
+                    const char *to, const char *detail, struct error *err) MUST_CHECK;
+
+#endif

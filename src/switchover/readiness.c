@@ -1,0 +1,349 @@
+#include "switchover/readiness.h"
+
+#include "mapping/invert.h"
+#include "pg/conn.h"
+#include "switchover/drain.h"
+#include "switchover/gate.h"
+#include "util/clock.h"
+
+/* A question to a server: each row of the answer is a finding. */
+struct question {
+    enum severity severity;
+    const char *code;
+    const char *sql; /* object, reason, fix */
+};
+
+#define BAD SEVERITY_REFUSE
+#define ODD SEVERITY_WARNING
+
+/* ---- control ---- */
+
+static const struct question control_questions[] = {
+    {BAD, "not-ready",
+     "SELECT 'pgportage', 'the phase is ' || phase || ', not ready', 'Wait until \"pgportage status\"'\n"
+     "       ' says ready.'"
+     "  FROM (SELECT COALESCE((SELECT value FROM portage.setting WHERE name = 'phase'), 'new')) AS p(phase)"
+     " WHERE phase <> 'ready'"},
+    {BAD, "no-instance",
+     "SELECT 'pgportage run', 'does not run', 'Start it: it carries the last changes across.'"
+     " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted"
+     "         AND database = (SELECT oid FROM pg_catalog.pg_database"
+     "                          WHERE datname = pg_catalog.current_database())"
+     "         AND (classid::bigint << 32 | objid::bigint)"
+     "             = pg_catalog.hashtext('portage.instance')::bigint)"},
+};
+
+/* Those of verify's last whole pass; $1: seconds. */
+static const char verified_sql[] =
+    "WITH last AS (SELECT value::jsonb AS v FROM portage.setting WHERE name = 'verify'),"
+    " age AS (SELECT v, pg_catalog.clock_timestamp() - (v->>'at')::timestamptz AS age FROM last)"
+    " SELECT CASE WHEN NOT EXISTS (SELECT FROM last) THEN 'never made'"
+    "   WHEN (SELECT v->>'outcome' FROM last) <> 'equal' THEN 'it said ' || (SELECT v->>'outcome' FROM last)"
+    "   WHEN (SELECT age FROM age) > pg_catalog.make_interval(secs => $1::int)"
+    "   THEN (SELECT pg_catalog.date_trunc('second', age) || ' old' FROM age) END";
+
+/* ---- each shard ---- */
+
+static const struct question shard_questions[] = {
+    {BAD, "not-copied",
+     "SELECT mapping, pg_catalog.count(*) || ' ranges of it are not copied yet', NULL"
+     "  FROM portage.range WHERE NOT done GROUP BY mapping"},
+    {BAD, "dead-letter", NULL}, /* see ask_dead_letters() */
+};
+
+static const struct question target_questions[] = {
+    {BAD, "not-built",
+     "SELECT table_schema || '.' || table_name, kind || ' ' || name || ' is not built yet', NULL"
+     "  FROM portage.deferred WHERE state <> 'done' AND kind NOT IN ('foreign key', 'trigger')"},
+    {ODD, "waits-for-cutover",
+     "SELECT table_schema || '.' || table_name, kind || ' ' || name || ' is not there yet: the role may'\n"
+     "       ' not set session_replication_role', definition"
+     "  FROM portage.deferred WHERE state <> 'done' AND kind IN ('foreign key', 'trigger')"},
+    {BAD, "not-valid",
+     "SELECT d.table_schema || '.' || d.table_name, d.kind || ' ' || d.name || ' is not valid', NULL"
+     "  FROM portage.deferred d"
+     "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
+     "  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.name"
+     "  JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid"
+     " WHERE d.state = 'done' AND d.kind <> 'foreign key' AND NOT i.indisvalid"
+     " UNION ALL"
+     " SELECT d.table_schema || '.' || d.table_name, d.kind || ' ' || d.name || ' is not valid',"
+     "        pg_catalog.format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I;', d.table_schema,"
+     "                          d.table_name, d.name)"
+     "  FROM portage.deferred d"
+     "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
+     "  JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = d.table_name"
+     "  JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.conname = d.name"
+     " WHERE d.state = 'done' AND d.kind = 'foreign key' AND NOT k.convalidated"},
+};
+
+/* ---- each from-server ---- */
+
+static const struct question from_questions[] = {
+    {BAD, "prepared-transaction",
+     "SELECT gid, 'a prepared transaction, ' || pg_catalog.date_trunc('second',"
+     "       pg_catalog.clock_timestamp() - prepared) || ' old: what it has written could come later',"
+     "       pg_catalog.format('ROLLBACK PREPARED %L;', gid)"
+     "  FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()"},
+    {BAD, "subscription",
+     "SELECT subname::text, 'a subscription writes here, and no gate stops it',"
+     "       pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE;', subname)"
+     "  FROM pg_catalog.pg_subscription WHERE subenabled AND subdbid ="
+     "       (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"},
+};
+
+static bool add_rows(const struct readiness *readiness, const char *server,
+                     const struct question *question, const PGresult *result)
+{
+    struct findings *findings = readiness->switching->findings;
+    for (int row = 0; row < PQntuples(result); row++) {
+        char object[512];
+        snprintf(object, sizeof object, "%s, %s", server, result_text(result, row, 0));
+        findings_add(findings, question->severity, question->code, NULL, object,
+                     PQgetisnull(result, row, 2) ? NULL : result_text(result, row, 2), "%s",
+                     result_text(result, row, 1));
+    }
+    return true;
+}
+
+static bool ask(const struct readiness *readiness, PGconn *conn, const char *server,
+                const struct question *questions, size_t count, struct error *err)
+{
+    for (size_t q = 0; q < count; q++) {
+        if (questions[q].sql == NULL)
+            continue;
+        PGresult *result = conn_query(conn, questions[q].sql, 0, NULL, err);
+        if (result == NULL)
+            return error_context(err, "looking for \"%s\" on %s", questions[q].code, server);
+        add_rows(readiness, server, &questions[q], result);
+        PQclear(result);
+    }
+    return true;
+}
+
+#define ASK(readiness, conn, server, questions, err)                                               \
+    ask(readiness, conn, server, questions, sizeof questions / sizeof questions[0], err)
+
+/* The table comes with the queue. */
+static bool ask_dead_letters(const struct readiness *readiness, PGconn *conn, const char *server,
+                             struct error *err)
+{
+    static const struct question letters = {
+        BAD, "dead-letter",
+        "SELECT 'portage.dead_letter', pg_catalog.count(*) || ' changes are parked',"
+        " '\"pgportage dead-letter\" lists, replays and drops them.'"
+        " FROM portage.dead_letter HAVING pg_catalog.count(*) > 0"};
+    PGresult *result = conn_query_row(
+        conn, "SELECT pg_catalog.to_regclass('portage.dead_letter') IS NOT NULL", 0, NULL, err);
+    if (result == NULL)
+        return false;
+    bool exists = result_bool(result, 0, 0);
+    PQclear(result);
+    return !exists || ask(readiness, conn, server, &letters, 1, err);
+}
+
+static bool check_verified(const struct readiness *readiness, struct error *err)
+{
+    const struct switching *switching = readiness->switching;
+    char age[12];
+    const char *const values[] = {age};
+    snprintf(age, sizeof age, "%d", switching->options.verify_age_s);
+    PGresult *result = conn_query_row(switching->shards[0], verified_sql, 1, values, err);
+    if (result == NULL)
+        return false;
+    /* Who must go back may not be kept by a proof that cannot be had any more. */
+    if (!PQgetisnull(result, 0, 0))
+        findings_add(switching->findings,
+                     switching->goal == ENDPOINT_TARGET ? SEVERITY_REFUSE : SEVERITY_WARNING,
+                     "not-verified", NULL, "pgportage verify",
+                     "Run \"pgportage verify\", or add --verify.",
+                     "the last proof that both sides are equal: %s", result_text(result, 0, 0));
+    PQclear(result);
+    return true;
+}
+
+/* ---- the stream ---- */
+
+static bool slot_active(PGconn *conn, const char *slot, bool *exists, bool *active,
+                        struct error *err)
+{
+    PGresult *result = conn_query(
+        conn, "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, &slot,
+        err);
+    if (result == NULL)
+        return false;
+    *exists = PQntuples(result) == 1;
+    *active = *exists && result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+/* The forward slot for the source, the shard's one for the way back. */
+static void slot_name(const struct readiness *readiness, const struct side *side, unsigned server,
+                      char name[128])
+{
+    const char *slot = readiness->switching->config->slot;
+    if (side->which == ENDPOINT_SOURCE)
+        snprintf(name, 128, "%s", slot);
+    else
+        snprintf(name, 128, "%s_back_%u", slot, server);
+}
+
+static bool check_streaming(const struct readiness *readiness, struct error *err)
+{
+    for (unsigned s = 0; s < readiness->from->count; s++) {
+        char slot[128], server[24];
+        bool exists, active;
+        slot_name(readiness, readiness->from, s, slot);
+        if (!slot_active(readiness->from->conns[s], slot, &exists, &active, err))
+            return false;
+        if (!active)
+            findings_add(readiness->switching->findings, SEVERITY_REFUSE, "not-streaming", NULL,
+                         side_server(readiness->from, s, server),
+                         "Look at the log of \"pgportage run\".",
+                         exists ? "nobody reads the slot \"%s\"" : "there is no slot \"%s\"", slot);
+    }
+    return true;
+}
+
+/* How far behind, measured by what matters: how long it takes until all lanes have a new marker. */
+static bool check_lag(struct readiness *readiness, struct error *err)
+{
+    const struct switching *switching = readiness->switching;
+    struct drain drain = {.from = readiness->from,
+                          .to = readiness->to,
+                          .lanes = switching->config->lanes,
+                          .markers = check_calloc(readiness->from->count, sizeof(int64_t))};
+    int64_t began_us = clock_monotonic_us();
+    readiness->drain_us = -1;
+    bool ok = drain_mark(&drain, readiness->epoch, err);
+    if (ok && drain_wait(&drain, began_us + (int64_t)switching->options.max_lag_s * 1000000,
+                         switching->stop, err))
+        readiness->drain_us = clock_monotonic_us() - began_us;
+    else if (ok && err->class == ERROR_LIMIT) {
+        findings_add(switching->findings, SEVERITY_REFUSE, "lag", NULL, err->message,
+                     "Wait until it has caught up, or give it more: --max-lag.",
+                     "the stream is more than %d s behind: %s", switching->options.max_lag_s,
+                     err->detail);
+        error_clear(err);
+    } else
+        ok = false;
+    free(drain.markers);
+    return ok;
+}
+
+/* ---- the way back ---- */
+
+static const char back_lanes_sql[] =
+    "SELECT pg_catalog.count(*) FROM portage.lane WHERE stream = ANY"
+    " (SELECT s FROM pg_catalog.generate_series(0, $1::int - 1) AS s)";
+
+static bool count_lanes(const struct readiness *readiness, PGconn *conn, unsigned streams,
+                        bool *enough, struct error *err)
+{
+    char text[12];
+    const char *const values[] = {text};
+    snprintf(text, sizeof text, "%u", streams);
+    PGresult *result = conn_query_row(conn, back_lanes_sql, 1, values, err);
+    if (result == NULL)
+        return false;
+    *enough = result_int(result, 0, 0) >= (int64_t)streams * readiness->switching->config->lanes;
+    PQclear(result);
+    return true;
+}
+
+static void no_way_back(const struct readiness *readiness, const char *object, const char *reason)
+{
+    const struct switch_options *options = &readiness->switching->options;
+    findings_add(readiness->switching->findings,
+                 options->without_way_back ? SEVERITY_WARNING : SEVERITY_REFUSE, "way-back", NULL,
+                 object, "\"pgportage run\" makes it; --no-way-back does without.", "%s", reason);
+}
+
+/* What carries changes from the to-side back, once it is live. */
+static bool check_way_back(const struct readiness *readiness, struct error *err)
+{
+    for (unsigned s = 0; s < readiness->to->count; s++) {
+        char slot[128], server[24], reason[256];
+        bool exists, active;
+        slot_name(readiness, readiness->to, s, slot);
+        if (!slot_active(readiness->to->conns[s], slot, &exists, &active, err))
+            return false;
+        snprintf(reason, sizeof reason, "has no slot \"%s\" for the way back", slot);
+        if (!exists)
+            no_way_back(readiness, side_server(readiness->to, s, server), reason);
+    }
+    for (unsigned s = 0; s < readiness->from->count; s++) {
+        char server[24];
+        bool enough;
+        if (!count_lanes(readiness, readiness->from->conns[s], readiness->to->count, &enough, err))
+            return false;
+        if (!enough)
+            no_way_back(readiness, side_server(readiness->from, s, server),
+                        "has no lanes for the way back");
+    }
+    return true;
+}
+
+/* What the mappings lose on the way back is a reason not to go, unless it is accepted. */
+static void check_losses(const struct readiness *readiness)
+{
+    const struct switching *switching = readiness->switching;
+    struct findings *findings = switching->findings;
+    unsigned first = findings->count;
+    if (switching->goal != ENDPOINT_TARGET)
+        return;
+    invert_check(switching->set, switching->config, findings->arena, findings);
+    for (unsigned f = first; f < findings->count; f++) {
+        if (strcmp(findings->items[f].code, "no-way-back") != 0 ||
+            switching->options.without_way_back)
+            continue;
+        findings->items[f].severity = SEVERITY_REFUSE;
+        findings->refused++;
+    }
+}
+
+/* ---- all of it ---- */
+
+static bool check_shards(const struct readiness *readiness, struct error *err)
+{
+    const struct switching *switching = readiness->switching;
+    for (unsigned s = 0; s < switching->shards_count; s++) {
+        char server[24];
+        PGconn *conn = switching->shards[s];
+        snprintf(server, sizeof server, "shard %u", s);
+        if (!ASK(readiness, conn, server, shard_questions, err) ||
+            !ask_dead_letters(readiness, conn, server, err))
+            return false;
+        if (switching->goal == ENDPOINT_TARGET &&
+            !ASK(readiness, conn, server, target_questions, err))
+            return false;
+    }
+    return true;
+}
+
+static bool check_from(const struct readiness *readiness, struct error *err)
+{
+    for (unsigned s = 0; s < readiness->from->count; s++) {
+        char server[24];
+        if (!ASK(readiness, readiness->from->conns[s], side_server(readiness->from, s, server),
+                 from_questions, err))
+            return false;
+    }
+    return true;
+}
+
+bool readiness_check(struct readiness *readiness, struct error *err)
+{
+    const struct switching *switching = readiness->switching;
+    readiness->drain_us = -1;
+    if (!ASK(readiness, switching->shards[0], "control", control_questions, err) ||
+        !check_verified(readiness, err) || !check_shards(readiness, err) ||
+        !check_from(readiness, err) || !check_streaming(readiness, err) ||
+        !check_way_back(readiness, err))
+        return error_context(err, "looking whether all is ready");
+    check_losses(readiness);
+    bool streams = !findings_have(switching->findings, "no-instance") &&
+                   !findings_have(switching->findings, "not-streaming");
+    return !streams || check_lag(readiness, err);
+}

@@ -1,0 +1,96 @@
+#include "switchover/restore.h"
+
+#include "pg/conn.h"
+#include "state/journal.h"
+#include "switchover/gate.h"
+#include "util/log.h"
+
+enum { SERVERS_MAX = 1025 };
+
+static bool close_side(const struct side *side, const char *live, int64_t epoch, struct error *err)
+{
+    const struct gate_words words = gate_words_live(live);
+    for (unsigned s = 0; s < side->count; s++) {
+        if (!gate_shut(side->conns[s], epoch, &words, err))
+            return false;
+    }
+    return true;
+}
+
+static bool open_side(const struct side *side, int64_t epoch, struct error *err)
+{
+    for (unsigned s = 0; s < side->count; s++) {
+        if (!gate_open(side->conns[s], epoch, err))
+            return false;
+    }
+    return true;
+}
+
+bool switch_restore_gates(const struct side *live, const struct side *other, int64_t epoch,
+                          struct error *err)
+{
+    return close_side(other, live->name, epoch, err) && open_side(live, epoch, err);
+}
+
+/* A fence that still has its deadline lifts itself; who has set it may be at work. */
+static bool agrees(const struct side *side, bool open, bool *does, struct error *err)
+{
+    for (unsigned s = 0; s < side->count; s++) {
+        struct gate_state state;
+        if (!gate_read(side->conns[s], &state, err))
+            return false;
+        *does &= !state.exists || state.closed != open;
+    }
+    return true;
+}
+
+static bool agree(const struct side *live, const struct side *other, bool *do_agree,
+                  struct error *err)
+{
+    *do_agree = true;
+    return agrees(live, true, do_agree, err) && agrees(other, false, do_agree, err);
+}
+
+static bool restore_locked(PGconn *source, PGconn *const *shards, unsigned shards_count,
+                           const struct side *sides, struct error *err)
+{
+    PGconn *servers[SERVERS_MAX];
+    int64_t epoch;
+    char *live;
+    CHECK(shards_count < SERVERS_MAX);
+    memcpy(servers, shards, shards_count * sizeof *shards);
+    servers[shards_count] = source;
+    if (!journal_raise_epoch(servers, shards_count + 1, &epoch, err) ||
+        !journal_live(shards[0], &live, err))
+        return false;
+    bool back = strcmp(live, sides[ENDPOINT_TARGET].name) == 0;
+    free(live);
+    log_warning("a switch has left the gates as they were: the %s is live, and is opened",
+                sides[back].name);
+    return switch_restore_gates(&sides[back], &sides[!back], epoch, err);
+}
+
+bool switch_restore_abandoned(PGconn *source, PGconn *const *shards, unsigned shards_count,
+                              struct error *err)
+{
+    char *live, holder[256];
+    bool do_agree, taken;
+    const struct side sides[] = {
+        {.which = ENDPOINT_SOURCE, .name = "source", .count = 1, .conns = &source},
+        {.which = ENDPOINT_TARGET, .name = "target", .count = shards_count, .conns = shards}};
+    if (!journal_live(shards[0], &live, err))
+        return false;
+    bool back = strcmp(live, "target") == 0;
+    free(live);
+    if (!agree(&sides[back], &sides[!back], &do_agree, err))
+        return false;
+    if (do_agree)
+        return true;
+    if (!journal_try_lock(shards[0], &taken, holder, err))
+        return false;
+    if (!taken)
+        return true; /* it is at work */
+    bool ok = restore_locked(source, shards, shards_count, sides, err);
+    struct error ignored = ERROR_INIT;
+    return journal_unlock(shards[0], ok ? err : &ignored) && ok;
+}
