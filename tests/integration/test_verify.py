@@ -2,6 +2,8 @@
 is wrong is, by name."""
 import json
 import random
+import signal
+import subprocess
 import threading
 
 import pytest
@@ -178,6 +180,23 @@ def test_digests_of_the_servers_see_values_that_changed_places_and_rows(ready):
     assert found(report) == {("public.orders", kind, (str(key),)) for kind, key in (
         ("different", swapped[0]), ("different", swapped[1]), ("missing", missing),
         ("extra", 900001))}
+
+
+READS_SQL = ("SELECT 1 FROM pg_stat_activity WHERE application_name = 'pgportage verify'"
+             " AND query LIKE 'COPY%'")
+STOPPED = 5
+
+
+def test_stopped_in_the_middle_of_reading_it_ends(ready):
+    """The shards' rows are asked for by then, and not yet looked at."""
+    command = ready.portage.command_line("verify", "--rate-max", "1KiB", "public.orders")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: ready.source_sql(READS_SQL), 30, "verify to read")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == STOPPED
+        finally:
+            process.kill()
 
 
 def test_extra_and_misplaced_rows(ready):
