@@ -3,7 +3,7 @@
 #include <uthash.h>
 #include <xxhash.h>
 
-#include "pg/conn.h"
+#include "verify/digest.h"
 
 enum {
     BUCKETS_MAX = 1 << 16,     /* of a table that is read whole; an interval is one bucket */
@@ -209,44 +209,37 @@ static void count_rows(struct comparison *comparison)
 
 /* ---- by sums of the server ---- */
 
-static void take_server_tally(const PGresult *result, struct tally *tally)
+static bool ask_servers(struct comparison *comparison, struct error *err)
 {
-    const char *sum = result_text(result, 0, 1);
-    tally->rows += (uint64_t)result_int(result, 0, 0);
-    tally->misplaced += !result_bool(result, 0, 2);
-    /* The sum of signed 64-bit hashes, taken modulo 2^64, adds up over shards. */
-    bool negative = sum[0] == '-';
-    uint64_t value = 0;
-    for (const char *digit = sum + negative; *digit >= '0' && *digit <= '9'; digit++)
-        value = value * 10 + (uint64_t)(*digit - '0');
-    tally->sum.low += negative ? 0 - value : value;
-}
-
-static bool ask_digest(struct comparison *comparison, PGconn *conn, const char *select, int shard,
-                       struct error *err)
-{
-    struct arena arena;
-    arena_init(&arena, 64 * 1024);
-    const char *sql = reading_digest(comparison->mapping, select, shard != SOURCE, &arena);
-    PGresult *result = conn_query_row(conn, sql, 0, NULL, err);
-    bool ok = result != NULL;
-    if (ok)
-        take_server_tally(result, tally_of(comparison, shard, 0));
-    PQclear(result);
-    arena_release(&arena);
+    struct session *session = comparison->session;
+    bool ok =
+        digest_ask(session->source, comparison->mapping, comparison->source_select, false, err);
+    for (unsigned s = 0; ok && s < session->shards_count; s++)
+        ok = digest_ask(session->shards[s], comparison->mapping, comparison->target_selects[s],
+                        true, err);
     return ok;
 }
 
+static bool take_answer(struct comparison *comparison, PGconn *conn, int shard, struct error *err)
+{
+    struct tally *tally = tally_of(comparison, shard, 0);
+    struct server_digest digest;
+    if (!digest_answer(conn, &digest, err))
+        return false;
+    tally->rows += digest.rows;
+    tally->sum.low += digest.sum;
+    tally->misplaced += !digest.placed;
+    return true;
+}
+
+/* All servers work at the same time. */
 static bool tally_in_servers(struct comparison *comparison, struct error *err)
 {
     struct session *session = comparison->session;
-    if (!ask_digest(comparison, session->source, comparison->source_select, SOURCE, err))
-        return false;
-    for (unsigned s = 0; s < session->shards_count; s++) {
-        if (!ask_digest(comparison, session->shards[s], comparison->target_selects[s], (int)s, err))
-            return false;
-    }
-    return true;
+    bool ok = ask_servers(comparison, err) && take_answer(comparison, session->source, SOURCE, err);
+    for (unsigned s = 0; ok && s < session->shards_count; s++)
+        ok = take_answer(comparison, session->shards[s], (int)s, err);
+    return ok;
 }
 
 /* ---- by keys ---- */

@@ -4,6 +4,16 @@
 
 enum { STATEMENT_MAX = 1 << 20 };
 
+enum {
+    BPCHAR = 1042,
+    NUMERIC = 1700,
+    TIME = 1083,
+    TIMESTAMP = 1114,
+    TIMESTAMPTZ = 1184,
+    INTERVAL = 1186,
+    TIMETZ = 1266
+};
+
 /* Built-in types by OID whose binary form is the same everywhere and complete. */
 static const uint32_t binary_types[] = {
     16 /* bool */,     17 /* bytea */,       18 /* "char" */,        19 /* name */,
@@ -15,9 +25,22 @@ static const uint32_t binary_types[] = {
     2950 /* uuid */,   3802 /* jsonb */,
 };
 
+/*
+ * char(n) is padded to its length, in its binary form too; its text is not. So it comes in binary
+ * only from a column of the same length.
+ */
+static bool is_padded_alike(const struct mapping *mapping, const struct mapping_item *item)
+{
+    return item->target->base_oid == BPCHAR && item->select->kind == SELECT_COLUMN &&
+           strcmp(mapping->source->columns[item->select->column].base_full_type,
+                  item->target->base_full_type) == 0;
+}
+
 bool reading_is_binary(const struct mapping *mapping, unsigned item)
 {
     const struct column *target = mapping->items[item].target;
+    if (mapping->has_key && is_padded_alike(mapping, &mapping->items[item]))
+        return true;
     for (size_t t = 0; t < sizeof binary_types / sizeof binary_types[0]; t++) {
         if (mapping->has_key && target->base_oid == binary_types[t])
             return true;
@@ -50,16 +73,6 @@ bool reading_is_placed(const struct mapping *mapping, unsigned shards)
 }
 
 /* ---- items ---- */
-
-enum {
-    BPCHAR = 1042,
-    NUMERIC = 1700,
-    TIME = 1083,
-    TIMESTAMP = 1114,
-    TIMESTAMPTZ = 1184,
-    INTERVAL = 1186,
-    TIMETZ = 1266
-};
 
 /*
  * With the type's length or scale where an assignment rounds; never where an explicit cast would cut
@@ -300,39 +313,30 @@ const char *reading_count(const struct mapping *mapping, bool target, struct are
     return arena_take(arena, &sql);
 }
 
-const char *reading_digest(const struct mapping *mapping, const char *select, bool target,
-                           struct arena *arena)
+static void put_range_columns(struct buffer *sql, const struct mapping *mapping, const char *cast)
 {
-    struct buffer sql;
-    buffer_init(&sql, STATEMENT_MAX);
-    buffer_puts(&sql, "SELECT pg_catalog.count(*), COALESCE(pg_catalog.sum("
-                      "pg_catalog.hashtextextended(ROW(");
-    for (unsigned i = 0; i < mapping->items_count; i++)
-        buffer_printf(&sql, "%sportage_%u", i > 0 ? ", " : "", i);
-    buffer_printf(&sql, ")::text, 0)::numeric), 0), %s FROM (%s) AS portage_rows",
-                  target ? "COALESCE(pg_catalog.bool_and(portage_placed), true)" : "true", select);
-    return arena_take(arena, &sql);
+    for (unsigned k = 0; k < mapping->range_count; k++) {
+        buffer_puts(sql, k > 0 ? ", " : "");
+        quote_ident(sql, key_column_of(mapping, k, false)->name);
+        buffer_puts(sql, cast);
+    }
 }
 
+/* The inner SELECT gives the columns bare: one that casts would cast each key that is passed over. */
 const char *reading_key_at(const struct mapping *mapping, const char *const *lower, int64_t rows,
                            struct arena *arena)
 {
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
     buffer_puts(&sql, "SELECT ");
-    for (unsigned k = 0; k < mapping->range_count; k++) {
-        buffer_puts(&sql, k > 0 ? ", " : "");
-        quote_ident(&sql, key_column_of(mapping, k, false)->name);
-        buffer_printf(&sql, "::text AS portage_key_%u", k);
-    }
+    put_range_columns(&sql, mapping, "::text");
+    buffer_puts(&sql, " FROM (SELECT ");
+    put_range_columns(&sql, mapping, "");
     put_source_table(&sql, mapping);
     put_bounds(&sql, mapping, (struct bounds){.lower = lower}, " WHERE ", false);
     buffer_puts(&sql, " ORDER BY ");
-    for (unsigned k = 0; k < mapping->range_count; k++) {
-        buffer_puts(&sql, k > 0 ? ", " : "");
-        quote_ident(&sql, key_column_of(mapping, k, false)->name);
-    }
-    buffer_printf(&sql, " OFFSET %lld LIMIT 1", (long long)rows - 1);
+    put_range_columns(&sql, mapping, "");
+    buffer_printf(&sql, " OFFSET %lld LIMIT 1) AS portage_key", (long long)rows - 1);
     return arena_take(arena, &sql);
 }
 

@@ -45,10 +45,6 @@ const char *reading_target_sample(const struct mapping *mapping, double percent,
 /* SELECT count of the mapping's rows. */
 const char *reading_count(const struct mapping *mapping, bool target, struct arena *arena);
 
-/* SELECT count, sum of the hashes of such a SELECT's rows, in the server. */
-const char *reading_digest(const struct mapping *mapping, const char *select, bool target,
-                           struct arena *arena);
-
 /* The key `rows` rows behind `lower`, as texts; no row when there are fewer. */
 const char *reading_key_at(const struct mapping *mapping, const char *const *lower, int64_t rows,
                            struct arena *arena);

@@ -34,9 +34,22 @@ bool rows_begin(struct rows *rows, PGconn *conn, const struct mapping *mapping, 
     return true;
 }
 
-void rows_end(struct rows *rows)
+/* A COPY that was asked for and not begun gives its beginning as a result, again and again until its
+ * rows are taken. */
+static void drain(PGconn *conn)
 {
     PGresult *result;
+    while ((result = PQgetResult(conn)) != NULL) {
+        bool copying = PQresultStatus(result) == PGRES_COPY_OUT;
+        char *message = NULL;
+        PQclear(result);
+        while (copying && PQgetCopyData(conn, &message, 0) > 0)
+            PQfreemem(message);
+    }
+}
+
+void rows_end(struct rows *rows)
+{
     if (rows->conn == NULL)
         return;
     if (rows->fields != NULL && PQtransactionStatus(rows->conn) == PQTRANS_ACTIVE) {
@@ -47,11 +60,7 @@ void rows_end(struct rows *rows)
         PQfreeCancel(cancel);
     }
     PQfreemem(rows->message);
-    rows->message = NULL;
-    while (PQgetCopyData(rows->conn, &rows->message, 0) > 0)
-        PQfreemem(rows->message);
-    while ((result = PQgetResult(rows->conn)) != NULL)
-        PQclear(result);
+    drain(rows->conn);
     free(rows->fields);
     *rows = (struct rows){0};
 }
