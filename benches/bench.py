@@ -1,6 +1,7 @@
 """Measures pgportage beside the tools that people use today, on the same servers and by turns. Run it
 with ./bench, which builds a release first. Peers: copy against psql | psql and pgcopydb, stream
-against a native subscription, verify against COPY and hashes in SQL; lag and memory have none."""
+against a native subscription, verify against COPY and hashes in SQL; lag, memory
+and cutover have none."""
 import argparse
 import json
 import pathlib
@@ -10,6 +11,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 
 from copy_bench import CopyBench  # noqa: E402
+from cutover_bench import CutoverBench  # noqa: E402
 from lag_bench import LagBench  # noqa: E402
 from memory_bench import MemoryBench  # noqa: E402
 from report import as_json, table  # noqa: E402
@@ -17,7 +19,7 @@ from stream_bench import StreamBench  # noqa: E402
 from verify_bench import VerifyBench  # noqa: E402
 
 BENCHES = {bench.name: bench for bench in (CopyBench, StreamBench, LagBench, MemoryBench,
-                                        VerifyBench)}
+                                        VerifyBench, CutoverBench)}
 
 
 def parse():

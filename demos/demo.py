@@ -1,5 +1,6 @@
-"""The demo: a bank on PostgreSQL 12 moves to two shards of PostgreSQL 15 and another schema, while its
-clients write, and pgportage is killed on the way. Run it with ./demo, which builds first."""
+"""The demo: a bank on PostgreSQL 12 moves to two shards of PostgreSQL 15 and another schema, back, and
+there again, while its clients write through a pooler, and pgportage is killed on the way. Run it with
+./demo, which builds first."""
 import argparse
 import contextlib
 import json
@@ -14,21 +15,18 @@ import psycopg
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
 
-from harness import bank as bank_files  # noqa: E402
-from harness.bank import Bank  # noqa: E402
-from harness.migration import lsn  # noqa: E402
 from harness.polling import wait_until  # noqa: E402
-from harness.portage import Portage  # noqa: E402
 from harness.postgres import Postgres, make_folder  # noqa: E402
+from harness.switching import SwitchedBank  # noqa: E402
 
 SHARDS = 2
 RATE = 3000  # changes/s
 ROLE = "portage"
 DATABASE = "bank"
-STREAM_SECONDS = 15  # under load, after each of: ready, second kill
+STREAM_SECONDS = 10  # under load, after each of: ready, second kill
+LIVE_SECONDS = 8  # of writes on a side before the next switch
 COPY_TIMEOUT = 150
 VERIFY_TIMEOUT = 1800
-CATCHUP_TIMEOUT = 60
 COPYING = ("new", "preparing", "copying")
 
 
@@ -77,22 +75,33 @@ class Demo:
         self.folder = make_folder("pgportage-demo-", options.folder)
         self.source = None
         self.shards = []
-        self.bank = Bank(self.folder)
-        self.portage = Portage(self.folder / "portage.yaml", self.folder)
-        self.report = {}
+        self.stage = None
+        self.report = {"switches": 0, "verifications": 0, "rows_compared": 0, "in_flight": 0,
+                       "differences": 0, "verify_seconds": 0.0}
+        self.verifications = []
+
+    @property
+    def portage(self):
+        return self.stage.portage
+
+    @property
+    def bank(self):
+        return self.stage.bank
 
     def run(self):
         self.start_servers()
         self.load()
-        self.bank.start(source=self.source.dsn(DATABASE, "bank"), shards=SHARDS, rate=RATE,
-                        large_every=30)
-        self.say(f"8 clients at work, {RATE:,} changes/s")
+        self.stage.start_clients(rate=RATE, large_every=0)
+        self.say(f"8 clients at work through PgBouncer, {RATE:,} changes/s")
         self.carry()
-        self.stream("pgportage streams")
+        self.stream("pgportage streams", STREAM_SECONDS)
         self.kill("while it streams")
-        self.stream("pgportage goes on")
+        self.stream("pgportage goes on", STREAM_SECONDS)
         self.verify()
-        self.arrive()
+        for command, live in (("cutover", "target"), ("rollback", "source"), ("cutover", "target")):
+            self.switch(command, live)
+            self.verify()
+        self.rest()
         self.audit_requests()
 
     def start_servers(self):
@@ -110,12 +119,8 @@ class Demo:
         return Postgres(version, folder, name=name).start()
 
     def load(self):
-        bank_files.create_source(self.source, DATABASE)
-        for shard in self.shards:
-            bank_files.create_shard(shard, DATABASE)
-        bank_files.write_config(self.portage.config, self.source.uri(DATABASE, ROLE),
-                                [shard.uri(DATABASE, ROLE) for shard in self.shards])
-        self.bank.load(self.source.dsn(DATABASE), self.options.rows)
+        self.stage = SwitchedBank(self.folder, self.source, self.shards, name=DATABASE)
+        self.stage.load(self.options.rows)
         size = self.source.value("SELECT pg_size_pretty(pg_database_size(%s))", [DATABASE])
         self.say(f"the bank is loaded: {self.options.rows:,} transactions, {size}")
 
@@ -155,11 +160,11 @@ class Demo:
 
     def sum_of_shards(self, query):
         total = 0
-        for shard in self.shards:
+        for server, shard in zip(self.shards, self.stage.shards):
             # The schema portage comes with the first start.
             with contextlib.suppress(psycopg.errors.UndefinedTable,
                                      psycopg.errors.InvalidSchemaName):
-                total += shard.value(query, database=DATABASE)
+                total += server.value(query, database=shard)
         return total
 
     def kill(self, when):
@@ -167,57 +172,68 @@ class Demo:
         self.say(f"kill -9 of pgportage, {when}; started again")
         self.portage.restart()
 
-    def stream(self, what):
-        self.say(f"{what} for {STREAM_SECONDS} s")
-        until = time.monotonic() + STREAM_SECONDS
+    def stream(self, what, seconds):
+        self.say(f"{what} for {seconds} s")
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.5)
             self.portage.check_running()
             self.bank.check_running()
             self.portage.note_rss()
 
-    def arrive(self):
-        """The load ends, and the stream comes to the end of what it wrote."""
+    def switch(self, command, live):
+        """To the other side, and some seconds of writes there. How long the clients waited is known
+        when they are at rest."""
+        self.say(f"pgportage {command}: the clients go on through the pooler")
+        switch = self.stage.switch(command)
+        self.report["switches"] += 1
+        self.say(f"the {live} takes the writes, {switch.ended - switch.begun:.1f} s after the command")
+        self.report["sequences_checked"] = switch.report.get("sequences_checked", 0)
+        self.stage.wait_for_way_back(live)
+        self.stream(f"writes on the {live}, and the stream the other way", LIVE_SECONDS)
+
+    def rest(self):
+        """The load ends; what it counted."""
         self.load_report = self.bank.stop()
-        position = self.source.value("SELECT pg_current_wal_insert_lsn()")
-        begun = time.monotonic()
-        wait_until(lambda: self.has_passed(position), CATCHUP_TIMEOUT,
-                   f"all lanes to pass {position}", explain=self.portage.explain)
-        self.say(f"the clients rest; the shards have it all {time.monotonic() - begun:.1f} s later")
+        self.say("the clients rest")
+        pauses = [(switch.command, switch.pause_ms(self.load_report["gaps"]))
+                  for switch in self.stage.switches]
+        self.report["write_pause_ms"] = round(max(ms for command, ms in pauses
+                                                  if command == "cutover"), 1)
+        self.report["rollback_pause_ms"] = round(max(ms for command, ms in pauses
+                                                     if command == "rollback"), 1)
+        self.report["pauses_ms"] = [round(ms, 1) for _, ms in pauses]
         self.report["changes_applied"] = self.sum_of_shards(
             "SELECT coalesce(sum(changes), 0)::bigint FROM portage.lane")
+        self.report["changes_applied_back"] = self.source.value(
+            "SELECT coalesce(sum(changes), 0)::bigint FROM portage.lane", database=DATABASE)
         self.report["peak_rss_bytes"] = self.portage.peak_rss
         self.report["kills"] = self.portage.kills
         self.report["acknowledged"] = self.load_report["acknowledged"]
         self.report["client_errors"] = self.load_report["client_errors"]
-
-    def has_passed(self, position):
-        self.portage.check_running()
-        return all(lsn(progress) >= lsn(position) for shard in self.shards
-                   for progress, in shard.sql("SELECT progress FROM portage.lane",
-                                              database=DATABASE))
 
     def verify(self):
         """Both sides, row by row through the mapping, while the clients go on writing."""
         self.say("pgportage verify: comparing both sides while the clients write")
         done = self.portage.command("--json", "verify", check=False, timeout=VERIFY_TIMEOUT)
         assert done.stdout, done.stderr
-        self.verification = json.loads(done.stdout)
-        self.report["verify"] = self.verification["outcome"]
-        self.report["verify_seconds"] = round(self.verification["seconds"], 1)
-        self.report["tables"] = len(self.verification["tables"])
-        self.report["rows_compared"] = sum(table["source_rows"]
-                                           for table in self.verification["tables"])
-        self.report["in_flight"] = self.verification["in_flight"]
-        self.report["differences"] = (self.verification["different"]
-                                      + self.verification["undecided"])
-        self.say(f"{self.report['verify']}: {self.report['rows_compared']:,} rows in"
-                 f" {self.report['verify_seconds']:.1f} s; {self.report['in_flight']:,} that were on"
-                 " their way were followed until they were equal")
+        found = json.loads(done.stdout)
+        rows = sum(table["source_rows"] for table in found["tables"])
+        self.verifications.append(found)
+        self.report["verify"] = ("equal" if all(one["outcome"] == "equal"
+                                                for one in self.verifications) else found["outcome"])
+        self.report["verifications"] += 1
+        self.report["verify_seconds"] = round(self.report["verify_seconds"] + found["seconds"], 1)
+        self.report["tables"] = len(found["tables"])
+        self.report["rows_compared"] += rows
+        self.report["in_flight"] += found["in_flight"]
+        self.report["differences"] += found["different"] + found["undecided"]
+        self.say(f"{found['outcome']}: {rows:,} rows in {found['seconds']:.1f} s;"
+                 f" {found['in_flight']:,} that were on their way were followed until they were equal")
 
     def audit_requests(self):
         self.say("asking the bank for each request that it acknowledged")
-        self.audit = self.bank.check(*(shard.dsn(DATABASE) for shard in self.shards))
+        self.audit = self.bank.check(*self.stage.shard_dsns())
         self.report["lost"] = self.audit["lost"]
         self.report["doubled"] = self.audit["doubled"]
         self.report["seconds"] = round(self.say.seconds(), 1)
@@ -227,8 +243,10 @@ class Demo:
 
     def close(self):
         """Ends everything; what failed leaves its folder, with all logs."""
-        self.bank.close()
-        self.portage.close()
+        if self.stage is not None:
+            self.bank.close()
+            self.portage.close()
+            self.stage.pooler.close()
         for server in [self.source, *self.shards]:
             if server is not None:
                 server.stop("immediate")
@@ -242,13 +260,20 @@ def mebibytes(count):
     return f"{count / 2**20:,.0f} MiB"
 
 
+def milliseconds(report, switches):
+    return [f"{report['pauses_ms'][switch]:.0f} ms" for switch in switches]
+
+
 def print_report(demo):
     r, load = demo.report, demo.load_report
     lines = [
         ("from", f"PostgreSQL {r['source_version']}, one server"),
         ("to", f"PostgreSQL {r['target_version']}, {r['shards']} shards, another schema"),
         ("copied", f"{r['rows_copied']:,} rows in {r['copy_seconds']:.1f} s, under load"),
-        ("streamed", f"{r['changes_applied']:,} changes"),
+        ("streamed", f"{r['changes_applied']:,} changes there, {r['changes_applied_back']:,} back"),
+        ("cutovers", f"no write for {', '.join(milliseconds(r, (0, 2)))}"),
+        ("rollback", f"no write for {', '.join(milliseconds(r, (1,)))}"),
+        ("sequences", f"{r['sequences_checked']} above every value, on every shard"),
         ("clients", f"{r['acknowledged']:,} requests acknowledged, {r['client_errors']} errors, "
                     f"p99 {load['latency_ms']['p99']:.1f} ms"),
         ("kill -9", f"{r['kills']} times"),
@@ -256,8 +281,8 @@ def print_report(demo):
         ("peak memory", mebibytes(r["peak_rss_bytes"])),
         ("requests lost", f"{r['lost']}"),
         ("requests doubled", f"{r['doubled']}"),
-        ("verified", f"{r['rows_compared']:,} rows of {r['tables']} tables in"
-                     f" {r['verify_seconds']:.1f} s, under load"),
+        ("verified", f"{r['verifications']} times, {r['rows_compared']:,} rows of {r['tables']} tables"
+                     f" in {r['verify_seconds']:.1f} s, under load"),
         ("rows that differ", f"{r['differences']}"),
     ]
     print()
@@ -268,7 +293,8 @@ def print_report(demo):
         print(f"Both sides are equal. {r['seconds']:.0f} s in all.")
     else:
         print("BOTH SIDES ARE NOT EQUAL.")
-        print(json.dumps(demo.verification["differences"][:20], indent=2))
+        print(json.dumps([one for found in demo.verifications
+                          for one in found["differences"]][:20], indent=2))
         print(demo.audit["report"])
 
 
@@ -276,7 +302,7 @@ def print_servers(demo):
     print("\nEverything goes on running:")
     print(f"  source   psql '{demo.source.uri(DATABASE)}'")
     for number, shard in enumerate(demo.shards):
-        print(f"  shard {number}  psql '{shard.uri(DATABASE)}'")
+        print(f"  shard {number}  psql '{shard.uri(demo.stage.shards[number])}'")
     print(f"  status   {' '.join(demo.portage.command_line('status'))}")
     servers = [server.postmaster.pid for server in [demo.source, *demo.shards]]
     print(f"  to end it: kill {demo.portage.process.pid}; kill -INT {' '.join(map(str, servers))}; "

@@ -83,6 +83,11 @@ class Bank:
     def json(self):
         return self.folder / f"bank.{self.seed}.json"
 
+    def acknowledged(self):
+        """How many requests so far, up to a second ago."""
+        return sum(line.startswith("a ") for line in
+                   self.acks[-1].read_text(encoding="ascii").splitlines())
+
     def check_running(self):
         assert self.process.poll() is None, (
             f"bank run ended with {self.process.returncode}\n{self.log_tail()}")

@@ -1,0 +1,121 @@
+"""kill -9 at each step of a switch, of whoever takes part: in the end one side is open, and it has every
+acknowledged write once. The bank's clients write all the time, through a pooler."""
+import contextlib
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness.polling import wait_until
+from harness.switching import SwitchedBank
+
+ROWS = 2000
+RATE = 500
+STEPS = ["pause", "fence", "seal", "drain", "check", "switched", "open", "lead"]
+MOMENTS = [f"{step}:{state}" for step in STEPS for state in ("begun", "done")]
+VICTIMS = ["cutover", "run", "source", "shard0", "shard1"]
+COMMANDS = {"source": "cutover", "target": "rollback"}  # by the side that is live
+OTHER = {"source": "target", "target": "source"}
+# One victim in the short suite besides the command itself; all of them in the full one.
+CELLS = [pytest.param(victim, marks=[] if victim in ("cutover", "run") else pytest.mark.full)
+         for victim in VICTIMS]
+
+
+@pytest.fixture
+def stage(folder, postgres):
+    from conftest import SOURCE_VERSION, TARGET_VERSION
+    source = postgres(SOURCE_VERSION, name="source")
+    shards = [postgres(TARGET_VERSION, name=f"shard{number}") for number in range(2)]
+    made = SwitchedBank(folder, source, shards).load(ROWS)
+    made.begin(rate=RATE, writers=4, large_every=0)
+    made.verify()
+    yield made
+    made.close()
+
+
+def halted(process):
+    with contextlib.suppress(FileNotFoundError):
+        with open(f"/proc/{process.pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
+def start_command(stage, command, variable, moment):
+    log = open(stage.folder / f"{command}.log", "ab")  # noqa: SIM115 the child's
+    return subprocess.Popen(stage.portage.command_line(command), stdin=subprocess.DEVNULL,
+                            stdout=log, stderr=log, start_new_session=True,
+                            env={**os.environ, variable: moment})
+
+
+def kill_the_command(stage, command, moment):
+    process = start_command(stage, command, "PGPORTAGE_CRASH_AT", moment)
+    return process.wait(60)
+
+
+def kill_beside_it(stage, command, moment, victim):
+    """The command stands still at the moment, the victim dies and is started again, the command goes on."""
+    process = start_command(stage, command, "PGPORTAGE_HALT_AT", moment)
+    try:
+        wait_until(lambda: halted(process) or process.poll() is not None, 60,
+                   f"{command} to reach {moment}")
+        if process.poll() is not None:
+            return process.returncode
+        if victim == "run":
+            stage.portage.kill9()
+            stage.portage.restart()
+        else:
+            server = stage.source if victim == "source" else stage.servers[int(victim[-1])]
+            server.kill9()
+            server.start()
+        process.send_signal(signal.SIGCONT)
+        return process.wait(120)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def live_by_journal(stage):
+    rows = stage.servers[0].sql("SELECT value FROM portage.setting WHERE name = 'live'",
+                                database=stage.shards[0])
+    return rows[0][0] if rows else "source"
+
+
+def complete(stage, goal):
+    """What the operator does: the same command again, until it says that it is done."""
+    def again():
+        done = stage.portage.command(COMMANDS[OTHER[goal]], check=False, timeout=120)
+        return done.returncode == 0
+    wait_until(again, 180, f"the switch to the {goal}", interval=0.5,
+               explain=lambda: stage.portage.command("journal", check=False).stdout)
+
+
+def clients_go_on(stage):
+    """Writes are acknowledged after the switch, by whoever is live."""
+    before = stage.bank.acknowledged()
+    wait_until(lambda: stage.bank.acknowledged() > before + 20, 30, "the clients to go on",
+               explain=stage.bank.log_tail)
+
+
+@pytest.mark.parametrize("victim", CELLS)
+def test_killed_at_each_step(stage, victim):
+    live = "source"
+    for moment in MOMENTS:
+        for _ in range(2):  # there, and back
+            command, goal = COMMANDS[live], OTHER[live]
+            if victim == "cutover":
+                kill_the_command(stage, command, moment)
+            else:
+                kill_beside_it(stage, command, moment, victim)
+            complete(stage, goal)
+            assert stage.live() == live_by_journal(stage) == goal, f"{victim} at {moment}"
+            clients_go_on(stage)
+            stage.wait_for_way_back(goal)
+            live = goal
+    stage.bank.stop()
+    time.sleep(1)
+    stage.prove(live)
+    comparison = stage.compare()
+    assert comparison.differences == 0, str(comparison)
