@@ -2,10 +2,13 @@
 import json
 import time
 
+import psycopg
+import yaml
+
 from . import bank as bank_files
 from .bank import Bank
 from .compare import compare
-from .pgbouncer import PgBouncer
+from .pgbouncer import PgBouncer, entry_of
 from .polling import wait_until
 from .portage import Portage
 
@@ -47,32 +50,18 @@ class SwitchedBank:
         bank_files.create_source(source, name)
         for server, shard in zip(shards, self.shards):
             bank_files.create_shard(server, shard)
-        self.pooler = PgBouncer(folder / "pooler", self.leads("source"))
+        sides = {f"bank_{number}": (entry_of(source, name), entry_of(server, shard))
+                 for number, (server, shard) in enumerate(zip(shards, self.shards))}
+        self.pooler = PgBouncer({entry: before for entry, (before, _) in sides.items()},
+                                users=("postgres", "bank"), folder=folder / "pooler")
         self.pooler.start()
         bank_files.write_config(self.portage.config, source.uri(name, ROLE),
                                 [server.uri(shard, ROLE)
                                  for server, shard in zip(shards, self.shards)])
         with open(self.portage.config, "a", encoding="utf-8") as config:
-            config.write(f"\nslot: {name}\n{self.endpoint_yaml()}{settings}")
-
-    def leads(self, side):
-        """Where the pooler's names lead, before and after: one name for each shard."""
-        if side == "source":
-            return {f"bank_{number}": self.address(self.source, self.name)
-                    for number in range(len(self.shards))}
-        return {f"bank_{number}": self.address(server, shard)
-                for number, (server, shard) in enumerate(zip(self.servers, self.shards))}
-
-    @staticmethod
-    def address(server, database):
-        return f"host=127.0.0.1 port={server.port} dbname={database}"
-
-    def endpoint_yaml(self):
-        before, after = self.leads("source"), self.leads("target")
-        databases = "".join(f"        {name}: {{source: \"{before[name]}\", target: \"{after[name]}\"}}\n"
-                            for name in before)
-        return (f"endpoint:\n  pgbouncer:\n    - admin: \"{self.pooler.admin_uri()}\"\n"
-                f"      file: {self.pooler.databases_file}\n      databases:\n{databases}")
+            config.write(f"\nslot: {name}\npublication: {name}\n{settings}")
+            config.write(yaml.safe_dump(
+                {"endpoint": {"pgbouncer": [self.pooler.portage_entry(sides)]}}))
 
     def load(self, rows, seed=1):
         self.bank.load(self.source.dsn(self.name), rows, seed)
@@ -86,7 +75,7 @@ class SwitchedBank:
         return self
 
     def start_clients(self, rate=3000, **more):
-        self.bank.start(template=self.pooler.dsn("bank_{shard}", "bank"), shards=len(self.shards),
+        self.bank.start(template=self.pooler.template("bank_{shard}", "bank"), shards=len(self.shards),
                         rate=rate, **more)
 
     def switch(self, command, *options, check=True):
@@ -146,7 +135,6 @@ class SwitchedBank:
 
 def accepts_writes(dsn):
     """Whether a write of an ordinary session passes the gate; it is rolled back."""
-    import psycopg
     with psycopg.connect(dsn, autocommit=False) as conn:
         try:
             conn.execute("DELETE FROM public.api_requests WHERE client_id = -1")
