@@ -78,14 +78,14 @@ static bool look_closely(struct session *session, PGconn *shard, const char *sql
                          bool *passed, struct error *err)
 {
     char why[256];
-    lsn_t position;
+    struct position position;
     *passed = true;
     if (!look(shard, sql, NULL, wrong, err))
         return false;
     for (int round = 1; *wrong != NULL && round < ROUNDS && *passed; round++) {
         char *before = *wrong;
         bool ok = position_now(session, &position, err) &&
-                  position_wait(session, position, passed, why, sizeof why, err) &&
+                  position_wait(session, &position, passed, why, sizeof why, err) &&
                   look(shard, sql, before, wrong, err);
         free(before);
         if (!ok)

@@ -15,19 +15,19 @@ enum {
 
 /* What an earlier round saw. */
 struct evidence {
-    uint64_t newest;              /* transactions of the source that ran then are all below */
-    struct digest source, target; /* versions */
+    struct horizon newest;         /* transactions of the live side that ran then are all below */
+    struct digest live, following; /* versions */
 };
 
 struct round {
     struct arena arena;
     struct suspect *suspects[BATCH];
     unsigned count;
-    struct seen before[BATCH], target[BATCH], after[BATCH];
-    struct seen *history;   /* of a close look: the source's row between before and after … */
+    struct seen before[BATCH], following[BATCH], after[BATCH]; /* live, the other side, live again */
+    struct seen *history;   /* of a close look: the live row between before and after … */
     unsigned history_count; /* … each version once */
-    uint64_t oldest;        /* before A: transactions below it have ended */
-    uint64_t newest;        /* after B: transactions that have begun are below it */
+    struct horizon oldest;  /* before A: transactions below it have ended */
+    struct horizon newest;  /* after B: transactions that have begun are below it */
 };
 
 void judgement_init(struct judgement *judgement)
@@ -43,9 +43,24 @@ void judgement_release(struct judgement *judgement)
 
 /* ---- a round ---- */
 
-/* Reads the source's row again and again until the lanes have passed the position. */
-static bool follow(struct session *session, struct round *round, lsn_t position, bool *passed,
-                   struct error *err)
+/* The row as the side has it that takes the writes; as the side has it that follows. */
+static bool seen_live(struct session *session, const struct suspect *suspect, struct arena *arena,
+                      struct seen *seen, struct error *err)
+{
+    return session->backward ? seen_target(session, suspect, arena, seen, err)
+                             : seen_source(session, suspect, arena, seen, err);
+}
+
+static bool seen_following(struct session *session, const struct suspect *suspect,
+                           struct arena *arena, struct seen *seen, struct error *err)
+{
+    return session->backward ? seen_source(session, suspect, arena, seen, err)
+                             : seen_target(session, suspect, arena, seen, err);
+}
+
+/* Reads the live row again and again until the lanes have passed the position. */
+static bool follow(struct session *session, struct round *round, const struct position *position,
+                   bool *passed, struct error *err)
 {
     const struct seen *last = &round->before[0];
     round->history = arena_alloc(&round->arena, HISTORY_MAX * sizeof *round->history);
@@ -53,7 +68,7 @@ static bool follow(struct session *session, struct round *round, lsn_t position,
                              arena_bytes(&round->arena) < HISTORY_BYTES_MAX;
          reads++) {
         struct seen *seen = &round->history[round->history_count];
-        if (!seen_source(session, round->suspects[0], &round->arena, seen, err) ||
+        if (!seen_live(session, round->suspects[0], &round->arena, seen, err) ||
             !position_passed(session, position, passed, err))
             return false;
         if (digest_equal(seen->version, last->version))
@@ -72,44 +87,56 @@ static bool is_close(const struct round *round)
 static bool look(struct session *session, struct round *round, bool *passed,
                  struct judgement *judgement, struct error *err)
 {
-    lsn_t position;
-    if (!position_oldest(session, &round->oldest, err))
+    struct position position;
+    if (!horizon_oldest(session, &round->oldest, err))
         return false;
     for (unsigned i = 0; i < round->count; i++) {
-        if (!seen_source(session, round->suspects[i], &round->arena, &round->before[i], err))
+        if (!seen_live(session, round->suspects[i], &round->arena, &round->before[i], err))
             return false;
     }
     *passed = false;
     if (!position_now(session, &position, err) ||
-        (is_close(round) && !follow(session, round, position, passed, err)))
+        (is_close(round) && !follow(session, round, &position, passed, err)))
         return false;
-    if (!*passed && !position_wait(session, position, passed, judgement->why_undecided,
+    if (!*passed && !position_wait(session, &position, passed, judgement->why_undecided,
                                    sizeof judgement->why_undecided, err))
         return false;
     for (unsigned i = 0; *passed && i < round->count; i++) {
-        if (!seen_target(session, round->suspects[i], &round->arena, &round->target[i], err) ||
-            !seen_source(session, round->suspects[i], &round->arena, &round->after[i], err))
+        if (!seen_following(session, round->suspects[i], &round->arena, &round->following[i],
+                            err) ||
+            !seen_live(session, round->suspects[i], &round->arena, &round->after[i], err))
             return false;
     }
-    return position_newest(session, &round->newest, err);
+    return horizon_newest(session, &round->newest, err);
 }
 
 enum verdict { JUDGED_EQUAL, JUDGED_DIFFERENT, JUDGED_OPEN };
 
-static bool was_at_source(const struct session *session, const struct round *round, unsigned i)
+static bool same(const struct session *session, const struct mapping *mapping,
+                 const struct seen *live, const struct seen *following)
+{
+    return session->backward ? seen_equal(session, mapping, following, live)
+                             : seen_equal(session, mapping, live, following);
+}
+
+static bool was_live(const struct session *session, const struct round *round, unsigned i)
 {
     const struct mapping *mapping = round->suspects[i]->mapping;
-    bool was = seen_equal(session, mapping, &round->before[i], &round->target[i]) ||
-               seen_equal(session, mapping, &round->after[i], &round->target[i]);
+    const struct seen *following = &round->following[i];
+    bool was = same(session, mapping, &round->before[i], following) ||
+               same(session, mapping, &round->after[i], following);
     for (unsigned h = 0; !was && h < round->history_count; h++)
-        was = seen_equal(session, mapping, &round->history[h], &round->target[i]);
+        was = same(session, mapping, &round->history[h], following);
     return was;
 }
 
-/* Nothing has touched the source's row between the two looks, and its header says so. */
-static bool untouched(const struct seen *before, const struct seen *after)
+/* Nothing has touched the source's row between the two looks, and its header says so. Of shards that are
+ * live only two rounds tell. */
+static bool untouched(const struct session *session, const struct seen *before,
+                      const struct seen *after)
 {
-    return before->count == 1 && !before->rows[0].touched && !after->rows[0].touched;
+    return !session->backward && before->count == 1 && !before->rows[0].touched &&
+           !after->rows[0].touched;
 }
 
 static enum verdict judge_one(const struct session *session, const struct round *round, unsigned i)
@@ -117,8 +144,8 @@ static enum verdict judge_one(const struct session *session, const struct round 
     struct suspect *suspect = round->suspects[i];
     const struct mapping *mapping = suspect->mapping;
     const struct seen *before = &round->before[i], *after = &round->after[i];
-    const struct seen *target = &round->target[i];
-    if (was_at_source(session, round, i))
+    const struct seen *following = &round->following[i];
+    if (was_live(session, round, i))
         return JUDGED_EQUAL;
     suspect->rounds++;
     if (!digest_equal(before->version, after->version)) {
@@ -126,14 +153,14 @@ static enum verdict judge_one(const struct session *session, const struct round 
         suspect->evidence = NULL;
         return JUDGED_OPEN;
     }
-    if (mapping->has_key && untouched(before, after))
+    if (mapping->has_key && untouched(session, before, after))
         return JUDGED_DIFFERENT;
     struct evidence now = {
-        .newest = round->newest, .source = after->version, .target = target->version};
+        .newest = round->newest, .live = after->version, .following = following->version};
     const struct evidence *then = suspect->evidence;
-    if (then != NULL && digest_equal(then->source, after->version) &&
-        digest_equal(then->target, target->version))
-        return round->oldest >= then->newest ? JUDGED_DIFFERENT : JUDGED_OPEN;
+    if (then != NULL && digest_equal(then->live, after->version) &&
+        digest_equal(then->following, following->version))
+        return horizon_passed(&round->oldest, &then->newest) ? JUDGED_DIFFERENT : JUDGED_OPEN;
     if (suspect->evidence == NULL)
         suspect->evidence = check_malloc(sizeof *suspect->evidence);
     *suspect->evidence = now;
@@ -240,7 +267,9 @@ static bool judge_batch(struct session *session, struct round *round, struct sus
             judgement->equal++;
         if (verdict == JUDGED_DIFFERENT) {
             judgement->different++;
-            report(session, suspect->mapping, &round->after[i], &round->target[i], judgement);
+            report(session, suspect->mapping,
+                   session->backward ? &round->following[i] : &round->after[i],
+                   session->backward ? &round->after[i] : &round->following[i], judgement);
             suspect->next = judgement->guilty;
             judgement->guilty = suspect;
         }
@@ -291,7 +320,7 @@ bool judge(struct session *session, struct suspects *suspects, struct judgement 
     judgement->undecided = suspects_left(suspects);
     if (ok && judgement->undecided > 0 && judgement->why_undecided[0] == '\0')
         snprintf(judgement->why_undecided, sizeof judgement->why_undecided,
-                 "rows that keep changing, or old transactions at the source");
+                 "rows that keep changing, or old transactions where they are written");
     arena_release(&round->arena);
     free(round);
     return ok;

@@ -2,7 +2,8 @@
  * The judge: which suspects are real differences, while both sides take writes.
  *
  * A round reads the source's row (A), a position P behind that, waits until every lane of every shard has
- * durably passed P, reads the target's rows (T) and the source's row again (B).
+ * durably passed P, reads the target's rows (T) and the source's row again (B). When the target is live
+ * (after a cutover) the sides change places.
  *
  *   equal      T is A, or T is B: the row was on its way.
  *   different  T is neither, and nothing has touched the source's row from A to B. Either its header

@@ -169,7 +169,7 @@ static bool bring(struct session *session, const struct suspect *suspect, const 
 /* What was seen before the lanes were held. */
 struct before {
     struct seen source, target;
-    uint64_t newest; /* transactions that had begun are below it */
+    struct horizon newest; /* transactions that had begun are below it */
 };
 
 /*
@@ -178,13 +178,13 @@ struct before {
  * been written since, or whoever wrote it had begun before and has not ended.
  */
 static bool is_still(const struct before *before, const struct seen *source,
-                     const struct seen *target, uint64_t oldest)
+                     const struct seen *target, const struct horizon *oldest)
 {
     if (!digest_equal(before->source.version, source->version))
         return false;
     if (source->count == 1 && !source->rows[0].touched)
         return true;
-    return oldest >= before->newest && digest_equal(before->target.version, target->version);
+    return horizon_passed(oldest, &before->newest) && digest_equal(before->target.version, target->version);
 }
 
 static bool bring_when_still(struct session *session, const struct suspect *suspect,
@@ -192,29 +192,29 @@ static bool bring_when_still(struct session *session, const struct suspect *susp
                              struct error *err)
 {
     struct seen source, target;
-    uint64_t oldest;
-    if (!position_oldest(session, &oldest, err) ||
+    struct horizon oldest;
+    if (!horizon_oldest(session, &oldest, err) ||
         !seen_source(session, suspect, arena, &source, err) ||
         !seen_target(session, suspect, arena, &target, err))
         return false;
-    *done = is_still(before, &source, &target, oldest);
+    *done = is_still(before, &source, &target, &oldest);
     return !*done || bring(session, suspect, &source, &target, arena, err);
 }
 
 static bool look_before(struct session *session, const struct suspect *suspect, struct arena *arena,
                         struct before *before, struct judgement *judgement, struct error *err)
 {
-    lsn_t position;
+    struct position position;
     bool passed;
     if (!seen_source(session, suspect, arena, &before->source, err) ||
         !position_now(session, &position, err) ||
-        !position_wait(session, position, &passed, judgement->why_undecided,
+        !position_wait(session, &position, &passed, judgement->why_undecided,
                        sizeof judgement->why_undecided, err))
         return false;
     if (!passed)
         return error_set(err, ERROR_CONFIG, "cannot repair: %s", judgement->why_undecided);
     return seen_target(session, suspect, arena, &before->target, err) &&
-           position_newest(session, &before->newest, err);
+           horizon_newest(session, &before->newest, err);
 }
 
 /* *held is false when a lane is inside a long transaction: it may wait for one that we hold. */
@@ -273,6 +273,10 @@ bool repair(struct session *session, struct judgement *judgement, struct suspect
             uint64_t *repaired, struct error *err)
 {
     *repaired = 0;
+    if (session->backward && judgement->guilty != NULL) {
+        error_set(err, ERROR_CONFIG, "the target takes the writes: nothing is repaired there");
+        return error_hint(err, "Go back with \"pgportage rollback\", or mend the source's rows by hand.");
+    }
     while (judgement->guilty != NULL) {
         struct suspect *suspect = judgement->guilty;
         bool done = false;

@@ -1,11 +1,23 @@
 #include "verify/session.h"
 
 #include "pg/conn.h"
+#include "state/journal.h"
 #include "verify/reading.h"
+
+static bool read_direction(struct session *session, struct error *err)
+{
+    char *live;
+    if (!journal_live(session->shards[0], &live, err))
+        return false;
+    session->backward = strcmp(live, "target") == 0;
+    free(live);
+    return true;
+}
 
 bool session_open(struct session *session, struct error *err)
 {
     const struct config *config = session->config;
+    CHECK(config->shards_count <= SESSION_SHARDS_MAX);
     session->shards_count = config->shards_count;
     session->shards = check_calloc(config->shards_count, sizeof *session->shards);
     session->source = conn_open(config->source.text, CONN_SESSION, "verify", err);
@@ -15,6 +27,7 @@ bool session_open(struct session *session, struct error *err)
         session->shards[s] = conn_open(config->shards[s].text, kind, "verify", err);
         ok = session->shards[s] != NULL || error_context(err, "shard %u", s);
     }
+    ok = ok && read_direction(session, err);
     if (!ok)
         session_close(session);
     return ok;

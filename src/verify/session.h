@@ -22,8 +22,11 @@ struct verify_options {
     int64_t patience_us; /* how long keys that differ are followed before it is undecided */
 };
 
+enum { SESSION_SHARDS_MAX = 64 };
+
 struct session {
     const struct config *config;
+    bool backward; /* the target takes the application's writes, and the source follows it */
     bool writes; /* repairs */
     const struct verify_options *options;
     struct stop *stop;  /* of the pass */
