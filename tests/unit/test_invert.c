@@ -328,7 +328,7 @@ static void test_long_names_keep_their_suffix(void **state)
     (void)state;
     setup(&both, 0);
     longer.slot = "a23456789b23456789c23456789d23456789e23456789f23456789g23456789";
-    invert_config(&both.there, &longer, false, &both.arena, &both.reversed);
+    invert_config(&both.there, &longer, 1, &both.arena, &both.reversed);
     assert_int_equal(strlen(both.reversed.slot), 63);
     assert_string_equal(both.reversed.slot + 63 - 7, "_back_1");
     arena_release(&both.arena);
