@@ -245,8 +245,8 @@ static const char *with_suffix(struct arena *arena, const char *name, const char
     return arena_printf(arena, "%.*s%s", (int)(NAME_MAX_BYTES - strlen(suffix)), name, suffix);
 }
 
-void invert_config(const struct mapping_set *set, const struct config *config, unsigned shard,
-                   struct arena *arena, struct config *back)
+void invert_servers(const struct config *config, unsigned shard, struct arena *arena,
+                    struct config *back)
 {
     CHECK(shard < config->shards_count);
     *back = *config; /* its limits */
@@ -260,6 +260,13 @@ void invert_config(const struct mapping_set *set, const struct config *config, u
     back->slot = with_suffix(arena, config->slot, arena_printf(arena, "_back_%u", shard));
     back->publication = with_suffix(arena, config->publication, "_back");
     back->mappings_count = 0;
+    back->mappings = NULL;
+}
+
+void invert_config(const struct mapping_set *set, const struct config *config, unsigned shard,
+                   struct arena *arena, struct config *back)
+{
+    invert_servers(config, shard, arena, back);
     back->mappings = arena_zalloc(arena, (set->count + 1) * sizeof *back->mappings);
     for (unsigned m = 0; m < set->count; m++) {
         if (goes_back(config, &set->mappings[m], shard, arena))

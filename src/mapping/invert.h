@@ -63,6 +63,10 @@ bool inverse_check_given(const struct config *config, const struct config_invers
 void invert_config(const struct mapping_set *set, const struct config *config, unsigned shard,
                    struct arena *arena, struct config *back);
 
+/* The same without mappings: servers, slot and publication. */
+void invert_servers(const struct config *config, unsigned shard, struct arena *arena,
+                    struct config *back);
+
 /*
  * What the way back loses or cannot do, as findings; none of them refuses, because the way there does
  * not need it. Of each the object is schema.table.column, or schema.table, of the source:

@@ -1,5 +1,6 @@
 #include "run/cleanup.h"
 
+#include "mapping/invert.h"
 #include "pg/conn.h"
 #include "run/created.h"
 #include "run/slot.h"
@@ -13,7 +14,9 @@ struct cleaning {
     struct migration migration; /* connections only; nothing is bound */
     bool give_up;
     bool keep_target;
-    bool slot_ours; /* or of somebody who has chosen the same name */
+    bool slot_ours;       /* or of somebody who has chosen the same name */
+    struct config *backs; /* by shard: the names of what the way back has there … */
+    bool *back_ours;      /* … and whether the slot is ours */
     struct error *err;
 };
 
@@ -132,7 +135,8 @@ static bool tell(struct cleaning *cleaning)
     printf("source: replication slot \"%s\", publication \"%s\", schema portage\n", config->slot,
            config->publication);
     for (unsigned s = 0; s < config->shards_count; s++) {
-        printf("shard %u: schema portage\n", s);
+        printf("shard %u: replication slot \"%s\", publication \"%s\", schema portage\n", s,
+               cleaning->backs[s].slot, cleaning->backs[s].publication);
         if (!tell_target(cleaning, s))
             return error_context(cleaning->err, "shard %u", s);
     }
@@ -153,10 +157,26 @@ static bool remove_shard(struct cleaning *cleaning, unsigned shard)
            schema_remove(conn, cleaning->err) && conn_exec(conn, "COMMIT", cleaning->err);
 }
 
+/* Shards' slots keep WAL as the source's does: they go first. */
+static bool remove_way_back(struct cleaning *cleaning, unsigned shard)
+{
+    char suffix[24];
+    const struct config *back = &cleaning->backs[shard];
+    struct migration *migration = &cleaning->migration;
+    snprintf(suffix, sizeof suffix, "_back_%u", shard);
+    return slot_is_ours(migration->control, back, suffix, &cleaning->back_ours[shard],
+                        cleaning->err) &&
+           slot_remove(migration->shards[shard], back, cleaning->back_ours[shard], cleaning->err);
+}
+
 static bool remove_all(struct cleaning *cleaning)
 {
     struct migration *migration = &cleaning->migration;
-    if (!slot_is_ours(migration->shards[0], cleaning->config, &cleaning->slot_ours,
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (!remove_way_back(cleaning, s))
+            return error_context(cleaning->err, "cleaning shard %u", s);
+    }
+    if (!slot_is_ours(migration->control, cleaning->config, "", &cleaning->slot_ours,
                       cleaning->err) ||
         !slot_remove(migration->source, cleaning->config, cleaning->slot_ours, cleaning->err) ||
         !schema_remove(migration->source, cleaning->err))
@@ -169,27 +189,33 @@ static bool remove_all(struct cleaning *cleaning)
     return true;
 }
 
+static const char left_sql[] =
+    "SELECT (SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)"
+    "     + (SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = $2)"
+    "     + (SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'portage')";
+
+static bool count_left(struct cleaning *cleaning, PGconn *server, const struct config *config,
+                       bool slot_ours, int64_t *left)
+{
+    const char *const names[] = {slot_ours ? config->slot : "", config->publication};
+    PGresult *result = conn_query_row(server, left_sql, 2, names, cleaning->err);
+    if (result != NULL)
+        *left += result_int(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
+}
+
 /* Looks again, rather than believing the DROPs. */
 static bool prove(struct cleaning *cleaning)
 {
-    const struct config *config = cleaning->config;
-    const char *const names[] = {cleaning->slot_ours ? config->slot : "", config->publication};
     struct migration *migration = &cleaning->migration;
-    PGresult *result = conn_query_row(
-        migration->source,
-        "SELECT (SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)"
-        "     + (SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = $2)"
-        "     + (SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'portage')",
-        2, names, cleaning->err);
-    if (result == NULL)
+    int64_t left = 0;
+    if (!count_left(cleaning, migration->source, cleaning->config, cleaning->slot_ours, &left))
         return false;
-    int64_t left = result_int(result, 0, 0);
-    PQclear(result);
     for (unsigned s = 0; s < migration->shards_count; s++) {
-        bool exists;
-        if (!schema_exists(migration->shards[s], &exists, cleaning->err))
+        if (!count_left(cleaning, migration->shards[s], &cleaning->backs[s],
+                        cleaning->back_ours[s], &left))
             return false;
-        left += exists;
     }
     if (left > 0)
         return error_set(cleaning->err, ERROR_FATAL, "%lld of our objects are still there",
@@ -197,6 +223,16 @@ static bool prove(struct cleaning *cleaning)
     printf("Nothing of pgportage is left on the source and on %u shard%s.\n",
            migration->shards_count, migration->shards_count == 1 ? "" : "s");
     return true;
+}
+
+static void name_ways_back(struct cleaning *cleaning)
+{
+    struct arena *arena = &cleaning->migration.arena;
+    unsigned count = cleaning->config->shards_count;
+    cleaning->backs = arena_zalloc(arena, count * sizeof *cleaning->backs);
+    cleaning->back_ours = arena_zalloc(arena, count * sizeof *cleaning->back_ours);
+    for (unsigned s = 0; s < count; s++)
+        invert_servers(cleaning->config, s, arena, &cleaning->backs[s]);
 }
 
 bool cleanup(const struct config *config, enum cleanup_kind kind, bool dry_run, struct error *err)
@@ -207,6 +243,7 @@ bool cleanup(const struct config *config, enum cleanup_kind kind, bool dry_run, 
                                 .err = err};
     if (!migration_open(&cleaning.migration, config, "cleanup", err))
         return false;
+    name_ways_back(&cleaning);
     bool ok = take_lock(&cleaning) && check_phase(&cleaning) && keep_all_deferred(&cleaning) &&
               (dry_run ? tell(&cleaning) : remove_all(&cleaning) && prove(&cleaning));
     migration_close(&cleaning.migration);

@@ -1,27 +1,29 @@
 #include "run/engine.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "copy/copier.h"
 #include "pg/conn.h"
 #include "run/deferred.h"
+#include "run/direction.h"
 #include "run/gates.h"
 #include "run/prepare.h"
 #include "run/proof.h"
 #include "run/report.h"
+#include "run/rest.h"
 #include "run/watch.h"
-#include "stream/receiver.h"
 #include "util/clock.h"
 #include "util/log.h"
 
 enum {
-    TICK_US = 100 * 1000,
+    TICK_US = 50 * 1000, /* how soon a switch is noticed, too */
     LOCK_CHECK_US = 1000 * 1000,
 };
 
-enum stage { STAGE_COPYING, STAGE_INDEXING, STAGE_READY };
+enum stage { STAGE_COPYING, STAGE_INDEXING, STAGE_READY, STAGE_BACKWARD };
 
-static const char *const stage_names[] = {"copying", "indexing", "ready"};
+static const char *const stage_names[] = {"copying", "indexing", "ready", "backward"};
 
 struct builder {
     struct engine *engine;
@@ -37,11 +39,11 @@ struct engine {
     struct stop *outer;
     struct stop stop; /* of this incarnation */
     struct arena arena; /* keys of the loaded state */
-    struct stream stream;
+    struct flow *flows; /* forward one, backward one a shard */
+    unsigned flows_count;
+    struct backward *backward; /* NULL forward */
+    struct rest *rest;
     struct inflight *inflight;
-    struct receiver receiver;
-    pthread_t *lane_threads;
-    pthread_t receiver_thread;
     struct copier *copier;
     bool copier_runs;
     struct builder *builders; /* one a shard */
@@ -53,6 +55,7 @@ struct engine {
     struct gates gates;
     struct report report;
     int64_t lock_checked_us;
+    bool turned; /* it ended because the other side is live now */
 };
 
 /* ---- loading what is durable ---- */
@@ -68,88 +71,63 @@ static bool load_holds(struct engine *engine, unsigned shard, struct error *err)
         !chunk_load(conn, set, &engine->arena, &chunks, &chunks_count, err))
         return false;
     for (unsigned r = 0; r < ranges_count; r++)
-        holds_load_range(engine->stream.holds, shard, &ranges[r]);
+        holds_load_range(engine->flows[0].stream.holds, shard, &ranges[r]);
     for (unsigned c = 0; c < chunks_count; c++) {
-        if (!holds_load_chunk(engine->stream.holds, shard, &chunks[c], err))
+        if (!holds_load_chunk(engine->flows[0].stream.holds, shard, &chunks[c], err))
             return false;
     }
     return true;
 }
 
-static bool load_lanes(struct engine *engine, unsigned shard, struct error *err)
-{
-    const struct config *config = engine->migration->config;
-    for (unsigned l = 0; l < (unsigned)config->lanes; l++) {
-        struct lane *lane = lane_new(&engine->stream, shard, l, config->shards[shard].text);
-        engine->stream.lanes[shard * (unsigned)config->lanes + l] = lane;
-        if (!lane_load(lane, engine->migration->shards[shard], err))
-            return false;
-    }
-    return true;
-}
-
-static lsn_t least_progress(const struct stream *stream, unsigned first, unsigned count)
-{
-    lsn_t least = lane_progress(stream->lanes[first]);
-    for (unsigned l = first + 1; l < first + count; l++) {
-        lsn_t progress = lane_progress(stream->lanes[l]);
-        least = progress < least ? progress : least;
-    }
-    return least;
-}
-
-static bool load(struct engine *engine, struct error *err)
+static bool load_forward(struct engine *engine, struct error *err)
 {
     struct migration *migration = engine->migration;
-    struct stream *stream = &engine->stream;
     uint64_t xmax;
     for (unsigned s = 0; s < migration->shards_count; s++) {
-        if (!load_holds(engine, s, err) || !load_lanes(engine, s, err))
+        if (!load_holds(engine, s, err))
             return error_context(err, "reading the state of shard %u", s);
     }
-    if (!inflight_take(engine->inflight, migration->source, &xmax, err))
+    if (!flow_load_lanes(&engine->flows[0], err) ||
+        !inflight_take(engine->inflight, migration->source, &xmax, err))
         return false;
-    holds_set_xmax(stream->holds, xmax);
-    engine->receiver = (struct receiver){
-        .stream = stream,
-        .conninfo = migration->config->source.text,
-        .slot = migration->config->slot,
-        .publication = migration->config->publication,
-        .start = least_progress(stream, 0, stream->lanes_count),
-    };
-    atomic_store(&stream->dispatched, engine->receiver.start);
+    holds_set_xmax(engine->flows[0].stream.holds, xmax);
     return true;
 }
 
-static void engine_init(struct engine *engine)
+static bool load_backward(struct engine *engine, struct error *err)
+{
+    for (unsigned f = 0; f < engine->flows_count; f++) {
+        flow_load_steady(&engine->flows[f]);
+        if (!flow_load_lanes(&engine->flows[f], err))
+            return error_context(err, "the way back from shard %u", f);
+    }
+    return true;
+}
+
+static void engine_init(struct engine *engine, _Atomic lsn_t *suspects)
 {
     struct migration *migration = engine->migration;
-    const struct config *config = migration->config;
+    struct backward *backward = engine->backward;
     stop_init(&engine->stop);
     arena_init(&engine->arena, 64 * 1024);
     engine->inflight = inflight_new();
-    engine->stream = (struct stream){
-        .config = config,
-        .mappings = &migration->set,
-        .holds = holds_new(&migration->set),
-        .stop = &engine->stop,
-        .epoch = engine->epoch,
-        .lanes_count = migration->shards_count * (unsigned)config->lanes,
-    };
-    engine->stream.lanes = check_calloc(engine->stream.lanes_count, sizeof(struct lane *));
-    engine->lane_threads = check_calloc(engine->stream.lanes_count, sizeof(pthread_t));
+    engine->flows_count = backward != NULL ? backward->count : 1;
+    engine->flows = check_calloc(engine->flows_count, sizeof *engine->flows);
+    for (unsigned f = 0; f < engine->flows_count; f++) {
+        flow_init(&engine->flows[f], backward != NULL ? &backward->ways[f] : migration, f,
+                  engine->epoch, &suspects[f], &engine->stop);
+        engine->flows[f].stream.rivals = engine->flows_count - 1;
+    }
     engine->builders = check_calloc(migration->shards_count, sizeof *engine->builders);
 }
 
 static void engine_release(struct engine *engine)
 {
-    for (unsigned l = 0; l < engine->stream.lanes_count; l++)
-        lane_free(engine->stream.lanes[l]);
-    holds_free(engine->stream.holds);
     copier_free(engine->copier);
+    for (unsigned f = 0; f < engine->flows_count; f++)
+        flow_release(&engine->flows[f]);
     inflight_free(engine->inflight);
-    free(engine->stream.lanes);
-    free(engine->lane_threads);
+    free(engine->flows);
     free(engine->builders);
     arena_release(&engine->arena);
     stop_release(&engine->stop);
@@ -162,25 +140,19 @@ static void thread_start(pthread_t *thread, void *(*main)(void *), void *argumen
     CHECK(pthread_create(thread, NULL, main, argument) == 0);
 }
 
-static bool all_mappings(const struct engine *engine,
-                         bool (*holds)(struct holds *, const struct mapping *))
-{
-    const struct mapping_set *set = &engine->migration->set;
-    for (unsigned m = 0; m < set->count; m++) {
-        if (!holds(engine->stream.holds, &set->mappings[m]))
-            return false;
-    }
-    return true;
-}
-
 static void start_threads(struct engine *engine)
 {
-    for (unsigned l = 0; l < engine->stream.lanes_count; l++)
-        thread_start(&engine->lane_threads[l], lane_main, engine->stream.lanes[l]);
-    thread_start(&engine->receiver_thread, receiver_main, &engine->receiver);
-    engine->stage = all_mappings(engine, holds_steady) ? STAGE_INDEXING : STAGE_COPYING;
+    for (unsigned f = 0; f < engine->flows_count; f++)
+        flow_start(&engine->flows[f]);
+    if (engine->backward != NULL) {
+        engine->stage = STAGE_BACKWARD;
+        engine->rest = rest_start(engine->migration->config, LIVE_TARGET, engine->epoch,
+                                  &engine->stop);
+        return;
+    }
+    engine->stage = flow_all(&engine->flows[0], holds_steady) ? STAGE_INDEXING : STAGE_COPYING;
     if (engine->stage == STAGE_COPYING) {
-        engine->copier = copier_new(&engine->stream, engine->inflight);
+        engine->copier = copier_new(&engine->flows[0].stream, engine->inflight);
         copier_start(engine->copier);
         engine->copier_runs = true;
     }
@@ -206,9 +178,9 @@ static void end_threads(struct engine *engine)
     end_copier(engine);
     end_builders(engine);
     proof_end(engine->proof);
-    pthread_join(engine->receiver_thread, NULL);
-    for (unsigned l = 0; l < engine->stream.lanes_count; l++)
-        pthread_join(engine->lane_threads[l], NULL);
+    rest_end(engine->rest);
+    for (unsigned f = 0; f < engine->flows_count; f++)
+        flow_join(&engine->flows[f]);
 }
 
 static void *builder_main(void *argument)
@@ -250,12 +222,11 @@ static void start_builders(struct engine *engine)
 /* Step 8. */
 static bool drop_chunks(struct engine *engine, struct error *err)
 {
-    unsigned lanes = (unsigned)engine->migration->config->lanes;
     for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        lsn_t progress = least_progress(&engine->stream, s * lanes, lanes);
+        lsn_t progress = flow_progress(&engine->flows[0], s);
         if (!chunk_drop(engine->migration->shards[s], progress, err))
             return false;
-        holds_drop_chunks(engine->stream.holds, s, progress);
+        holds_drop_chunks(engine->flows[0].stream.holds, s, progress);
     }
     return true;
 }
@@ -264,7 +235,7 @@ static bool supervise_copy(struct engine *engine, struct error *err)
 {
     if (!drop_chunks(engine, err))
         return false;
-    if (!all_mappings(engine, holds_steady))
+    if (!flow_all(&engine->flows[0], holds_steady))
         return true;
     if (!watch_look(&engine->watch, true, err)) /* before indexes, what has appeared meanwhile */
         return false;
@@ -292,6 +263,8 @@ static bool supervise_indexing(struct engine *engine, struct error *err)
     engine->stage = STAGE_READY;
     if (!phase_set(engine->migration->shards[0], engine->epoch, "ready", err))
         return false;
+    engine->rest =
+        rest_start(engine->migration->config, LIVE_SOURCE, engine->epoch, &engine->stop);
     if (engine->migration->config->verify_every_s > 0)
         engine->proof = proof_start(engine->migration, &engine->stop);
     return true;
@@ -308,11 +281,34 @@ static bool check_lock(struct engine *engine, struct error *err)
            error_context(err, "keeping the instance lock");
 }
 
+/* A switch has changed it: what goes the other way begins anew. */
+static bool check_direction(struct engine *engine, struct error *err)
+{
+    enum live live, ours = engine->backward != NULL ? LIVE_TARGET : LIVE_SOURCE;
+    if (!direction_read(engine->migration->control, &live, err))
+        return false;
+    if (live == ours)
+        return true;
+    engine->turned = true;
+    return error_set(err, ERROR_RETRY, "the %s is live now",
+                     live == LIVE_TARGET ? "target" : "source");
+}
+
 /* A TRUNCATE may set a table back to its beginning at the very moment when its copy was over. */
 static bool check_steady(struct engine *engine, struct error *err)
 {
-    return engine->stage == STAGE_COPYING || all_mappings(engine, holds_steady) ||
+    return engine->stage == STAGE_COPYING || flow_all(&engine->flows[0], holds_steady) ||
            error_set(err, ERROR_RETRY, "a table was emptied and is to be copied again");
+}
+
+static bool supervise_forward(struct engine *engine, struct error *err)
+{
+    bool quiet = engine->stage == STAGE_READY;
+    if (!watch_source(&engine->watch, quiet, err) || !check_steady(engine, err))
+        return false;
+    if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
+        return false;
+    return engine->stage != STAGE_INDEXING || supervise_indexing(engine, err);
 }
 
 static bool supervise(struct engine *engine, struct error *err)
@@ -320,41 +316,41 @@ static bool supervise(struct engine *engine, struct error *err)
     while (!stop_wait(&engine->stop, TICK_US)) {
         if (stop_requested(engine->outer))
             return stop_error(err);
-        bool quiet = engine->stage == STAGE_READY;
-        if (!check_lock(engine, err) || !watch_source(&engine->watch, quiet, err) ||
+        if (!check_lock(engine, err) || !check_direction(engine, err) ||
             !report_tell(&engine->report, stage_names[engine->stage],
-                         engine->stage == STAGE_COPYING, err) ||
-            !check_steady(engine, err))
+                         engine->stage == STAGE_COPYING, err))
             return false;
-        if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
+        if (engine->backward == NULL && !supervise_forward(engine, err))
             return false;
-        if (engine->stage == STAGE_INDEXING && !supervise_indexing(engine, err))
-            return false;
-        if (engine->stage == STAGE_READY && !gates_tend(&engine->gates, err))
+        if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
+            !gates_tend(&engine->gates, err))
             return false;
     }
     *err = engine->stop.err;
     return false;
 }
 
-bool engine_run(struct migration *migration, PGconn *lock, int64_t epoch, _Atomic lsn_t *suspect,
-                struct stop *outer, struct error *err)
+bool engine_run(struct migration *migration, struct backward *backward, PGconn *lock, int64_t epoch,
+                _Atomic lsn_t *suspects, struct stop *outer, bool *turned, struct error *err)
 {
-    struct engine engine = {
-        .migration = migration, .lock = lock, .epoch = epoch, .outer = outer};
-    engine_init(&engine);
-    engine.stream.suspect = suspect;
+    struct engine engine = {.migration = migration,
+                            .backward = backward,
+                            .lock = lock,
+                            .epoch = epoch,
+                            .outer = outer};
+    engine_init(&engine, suspects);
     watch_init(&engine.watch, migration);
     gates_init(&engine.gates, migration);
-    bool ok = load(&engine, err);
+    bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {
-        report_init(&engine.report, migration, &engine.stream);
+        report_init(&engine.report, migration, engine.flows, engine.flows_count);
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);
         report_release(&engine.report);
     }
     gates_release(&engine.gates);
+    *turned = engine.turned;
     watch_release(&engine.watch);
     engine_release(&engine);
     return ok;

@@ -14,13 +14,15 @@ static bool open_all(struct migration *migration, const char *purpose, struct er
         if (migration->shards[s] == NULL)
             return error_context(err, "shard %u (%s:%d)", s, config->path, config->shards[s].line);
     }
+    migration->control = migration->shards[0];
     return true;
 }
 
 bool migration_open(struct migration *migration, const struct config *config, const char *purpose,
                     struct error *err)
 {
-    *migration = (struct migration){.config = config, .shards_count = config->shards_count};
+    *migration = (struct migration){
+        .config = config, .suffix = "", .shards_count = config->shards_count};
     arena_init(&migration->arena, 256 * 1024);
     findings_init(&migration->findings, &migration->arena);
     migration->shards =

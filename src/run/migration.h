@@ -1,6 +1,7 @@
 /*
  * What every step of a migration looks at: the connections to source and shards, their catalogs, and
- * the mappings bound to them. shards[0] is control. One thread.
+ * the mappings bound to them. Control is the first shard; on the way back (backward.h), where a shard is
+ * the source, it stays that. One thread.
  */
 #ifndef RUN_MIGRATION_H
 #define RUN_MIGRATION_H
@@ -10,6 +11,8 @@
 struct migration {
     const struct config *config;
     struct arena arena; /* of catalogs and mappings */
+    PGconn *control;
+    const char *suffix; /* of the settings of this direction: "", or "_back_" and the shard */
     PGconn *source;
     PGconn **shards;
     unsigned shards_count;

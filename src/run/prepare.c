@@ -7,6 +7,7 @@
 #include "run/slot.h"
 #include "run/target.h"
 #include "state/epoch.h"
+#include "state/lanes.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "util/log.h"
@@ -116,43 +117,30 @@ static bool keep_settings(const struct migration *migration, struct error *err)
 
 /* ---- lanes ---- */
 
-static bool create_lanes(const struct migration *migration, int64_t epoch, lsn_t start,
-                         struct error *err)
+/* The lanes of all shards; with what a switch says they need not be told, see direction.h. */
+static bool prepare_lanes(const struct migration *migration, unsigned stream, int64_t epoch,
+                          lsn_t start, lsn_t switched, struct error *err)
 {
-    char lanes[12], position[LSN_TEXT_SIZE], epoch_text[24];
-    snprintf(lanes, sizeof lanes, "%d", migration->config->lanes);
-    snprintf(epoch_text, sizeof epoch_text, "%lld", (long long)epoch);
-    const char *const values[] = {lanes, lsn_text(start, position), epoch_text};
     for (unsigned s = 0; s < migration->shards_count; s++) {
-        PGresult *result = conn_query(migration->shards[s],
-                                      "INSERT INTO portage.lane (stream, lane, progress, epoch)"
-                                      " SELECT 0, l, $2::pg_lsn, $3::bigint"
-                                      "   FROM pg_catalog.generate_series(0, $1::int - 1) AS l"
-                                      " ON CONFLICT DO NOTHING",
-                                      3, values, err);
-        PQclear(result);
-        if (result == NULL)
-            return error_context(err, "creating the lanes of shard %u", s);
+        PGconn *server = migration->shards[s];
+        if (!lanes_create(server, stream, (unsigned)migration->config->lanes, start, epoch, err) ||
+            !lanes_raise(server, stream, switched, epoch, err))
+            return error_context(err, "shard %u", s);
     }
     return true;
 }
 
-static bool least_progress(const struct migration *migration, lsn_t *least, struct error *err)
+static bool check_slot(struct migration *migration, unsigned stream, struct error *err)
 {
-    *least = UINT64_MAX;
+    lsn_t least = UINT64_MAX;
     for (unsigned s = 0; s < migration->shards_count; s++) {
         lsn_t progress;
-        PGresult *result = conn_query_row(migration->shards[s],
-                                          "SELECT pg_catalog.min(progress) FROM portage.lane"
-                                          " WHERE stream = 0",
-                                          0, NULL, err);
-        bool ok = result != NULL && result_lsn(result, 0, 0, &progress, err);
-        PQclear(result);
-        if (!ok)
+        bool known;
+        if (!lanes_least(migration->shards[s], stream, &progress, &known, err))
             return false;
-        *least = progress < *least ? progress : *least;
+        least = known && progress < least ? progress : least;
     }
-    return true;
+    return slot_check(migration, least, err);
 }
 
 /* ---- the sequence ---- */
@@ -166,15 +154,23 @@ static bool install_schemas(const struct config *config, struct error *err)
         if (!ok)
             return error_context(err, "shard %u", s);
     }
-    return true;
+    PGconn *conn = conn_open(config->source.text, CONN_SESSION, "prepare", err);
+    bool ok = conn != NULL && schema_install(conn, err);
+    conn_close(conn);
+    return ok || error_context(err, "the source");
+}
+
+static bool raise_epoch(struct migration *migration, int64_t *epoch, struct error *err)
+{
+    return epoch_raise(migration->shards, migration->shards_count, migration->source, epoch, err);
 }
 
 static bool continue_prepared(struct migration *migration, struct stop *stop, int64_t *epoch,
                               struct error *err)
 {
-    lsn_t start, progress;
-    PGconn *control = migration->shards[0];
-    if (!epoch_raise(migration->shards, migration->shards_count, epoch, err) ||
+    lsn_t start, switched;
+    PGconn *control = migration->control;
+    if (!raise_epoch(migration, epoch, err) ||
         !phase_set(control, *epoch, "preparing", err) || !migration_bind(migration, err))
         return false;
     if (migration->findings.refused > 0)
@@ -183,21 +179,80 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
            keep_settings(migration, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            leaves_restore(migration, *epoch, err) &&
-           create_lanes(migration, *epoch, start, err) &&
+           direction_position(control, LIVE_SOURCE, "source", &switched, err) &&
+           prepare_lanes(migration, 0, *epoch, start, switched, err) &&
            ranges_create(migration->source, migration->shards, migration->shards_count,
                          &migration->set, *epoch, err) &&
            leaves_make_room(migration, err) &&
-           least_progress(migration, &progress, err) && slot_check(migration, progress, err) &&
+           check_slot(migration, 0, err) &&
            phase_set(control, *epoch, "copying", err);
 }
 
-bool prepare(struct migration *migration, const struct config *config, struct stop *stop,
-             int64_t *epoch, struct error *err)
+/* ---- the way back ---- */
+
+/* Publication, slot and lanes were made before the switch. */
+static bool prepare_way(struct migration *way, unsigned shard, int64_t epoch, struct stop *stop,
+                        struct error *err)
 {
-    if (!install_schemas(config, err) || !target_prepare(config, err) ||
+    lsn_t start, switched;
+    char publisher[32];
+    snprintf(publisher, sizeof publisher, "shard %u", shard);
+    return slot_prepare(way, epoch, stop, &start, err) &&
+           direction_position(way->control, LIVE_TARGET, publisher, &switched, err) &&
+           prepare_lanes(way, shard, epoch, start, switched, err) &&
+           check_slot(way, shard, err);
+}
+
+static bool prepare_ways(struct backward *backward, int64_t epoch, struct stop *stop,
+                         struct error *err)
+{
+    for (unsigned s = 0; s < backward->count; s++) {
+        if (!prepare_way(&backward->ways[s], s, epoch, stop, err))
+            return error_context(err, "the way back from shard %u", s);
+    }
+    return true;
+}
+
+static bool continue_backward(struct migration *migration, struct backward *backward,
+                              struct stop *stop, int64_t *epoch, struct error *err)
+{
+    if (!raise_epoch(migration, epoch, err) || !migration_bind(migration, err))
+        return false;
+    if (migration->findings.refused > 0)
+        return migration_refused(migration, err);
+    if (!keep_settings(migration, err) || !backward_bind(backward, migration, err))
+        return false;
+    if (prepare_ways(backward, *epoch, stop, err))
+        return true;
+    backward_release(backward);
+    return false;
+}
+
+/* What the direction needs, once it is known. */
+static bool continue_as(enum live live, struct migration *migration, struct backward *backward,
+                        struct stop *stop, int64_t *epoch, struct error *err)
+{
+    *backward = (struct backward){0};
+    return live == LIVE_TARGET ? continue_backward(migration, backward, stop, epoch, err)
+                               : continue_prepared(migration, stop, epoch, err);
+}
+
+static bool read_direction(const struct config *config, enum live *live, struct error *err)
+{
+    PGconn *control = conn_open(config->shards[0].text, CONN_SESSION, "prepare", err);
+    bool ok = control != NULL && direction_read(control, live, err);
+    conn_close(control);
+    return ok;
+}
+
+bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
+             enum live *live, struct stop *stop, int64_t *epoch, struct error *err)
+{
+    if (!install_schemas(config, err) || !read_direction(config, live, err) ||
+        (*live == LIVE_SOURCE && !target_prepare(config, err)) ||
         !migration_open(migration, config, "supervisor", err))
         return false;
-    if (continue_prepared(migration, stop, epoch, err))
+    if (continue_as(*live, migration, backward, stop, epoch, err))
         return true;
     migration_close(migration);
     return false;

@@ -7,17 +7,18 @@
  *   the epoch raised, before any state is read; mappings bound, the same as before;
  *   marker, publication, slot (slot.h); partitions that came since (leaves.h); lanes and ranges.
  *
- * The caller holds the instance lock.
+ * While the target is live it is the ways back that are prepared. The caller holds the instance lock.
  */
 #ifndef RUN_PREPARE_H
 #define RUN_PREPARE_H
 
-#include "run/migration.h"
+#include "run/backward.h"
+#include "run/direction.h"
 #include "util/stop.h"
 
-/* Leaves `migration` open, for the engine. */
-bool prepare(struct migration *migration, const struct config *config, struct stop *stop,
-             int64_t *epoch, struct error *err) MUST_CHECK;
+/* Leaves `migration` open, for the engine, and `backward` when the target is live. */
+bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
+             enum live *live, struct stop *stop, int64_t *epoch, struct error *err) MUST_CHECK;
 
 /* new, preparing, copying, indexing, ready: what `status` shows. The phase never goes back. */
 bool phase_set(PGconn *control, int64_t epoch, const char *phase, struct error *err) MUST_CHECK;

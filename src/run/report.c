@@ -25,10 +25,12 @@ struct table_report {
     bool known;           /* rows are those of an earlier look */
 };
 
-void report_init(struct report *report, struct migration *migration, const struct stream *stream)
+void report_init(struct report *report, struct migration *migration, const struct flow *flows,
+                 unsigned flows_count)
 {
     *report = (struct report){.migration = migration,
-                              .stream = stream,
+                              .flows = flows,
+                              .flows_count = flows_count,
                               .terminal = isatty(STDERR_FILENO) == 1,
                               .told_us = clock_monotonic_us()};
     report->tables = check_calloc(migration->set.count + 1, sizeof *report->tables);
@@ -177,9 +179,8 @@ static void put_copy(const struct report *report, struct buffer *text)
 }
 
 /* The worst since it was last asked. */
-static int64_t lag_us(const struct stream *stream)
+static int64_t lag_us(const struct stream *stream, int64_t worst)
 {
-    int64_t worst = 0;
     for (unsigned l = 0; l < stream->lanes_count; l++) {
         struct lane_counts counts;
         lane_read_counts(stream->lanes[l], &counts);
@@ -190,10 +191,15 @@ static int64_t lag_us(const struct stream *stream)
 
 static void put_stream(struct report *report, double seconds, struct buffer *text)
 {
-    uint64_t changes = atomic_load(&report->stream->changes);
+    uint64_t changes = 0;
+    int64_t lag = 0;
+    for (unsigned f = 0; f < report->flows_count; f++) {
+        changes += atomic_load(&report->flows[f].stream.changes);
+        lag = lag_us(&report->flows[f].stream, lag);
+    }
     double rate = (double)(changes - report->changes) / seconds;
     buffer_printf(text, "%llu changes, %.0f/s, lag %.1f ms", (unsigned long long)changes, rate,
-                  (double)lag_us(report->stream) / 1000);
+                  (double)lag / 1000);
     report->changes = changes;
 }
 

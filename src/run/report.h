@@ -6,20 +6,21 @@
 #ifndef RUN_REPORT_H
 #define RUN_REPORT_H
 
-#include "run/migration.h"
-#include "stream/lane.h"
+#include "run/flow.h"
 
 struct report {
     struct migration *migration;
-    const struct stream *stream;
+    const struct flow *flows;
+    unsigned flows_count;
     struct table_report *tables; /* by mapping */
     bool terminal;
     int64_t told_us;
     uint64_t changes; /* when it was last told */
 };
 
-/* Both must outlive it. */
-void report_init(struct report *report, struct migration *migration, const struct stream *stream);
+/* `migration` is that of the way there: its tables are told. Both must outlive it. */
+void report_init(struct report *report, struct migration *migration, const struct flow *flows,
+                 unsigned flows_count);
 void report_release(struct report *report); /* takes its lines off the terminal */
 
 /* Tells, when it is time to. `copying`: the shards are asked for the tables. */

@@ -11,6 +11,7 @@ enum {
     STANDBY_POLL_US = 500 * 1000,
     BACKOFF_FIRST_US = 500 * 1000,
     BACKOFF_MAX_US = 30 * 1000 * 1000,
+    COLLISIONS_MAX = 20,
     GOOD_RUN_US = 60 * 1000 * 1000, /* after this long the backoff begins anew */
 };
 
@@ -38,17 +39,21 @@ static PGconn *take_lock(const struct config *config, struct stop *stop, struct 
     return NULL;
 }
 
-static bool incarnation(const struct config *config, _Atomic lsn_t *suspect, struct stop *stop,
-                        struct error *err)
+static bool incarnation(const struct config *config, _Atomic lsn_t *suspects, struct stop *stop,
+                        bool *turned, struct error *err)
 {
     struct migration migration;
+    struct backward backward;
+    enum live live;
     int64_t epoch;
     PGconn *lock = take_lock(config, stop, err);
     if (lock == NULL)
         return false;
-    bool ok = prepare(&migration, config, stop, &epoch, err);
+    bool ok = prepare(&migration, &backward, config, &live, stop, &epoch, err);
     if (ok) {
-        ok = engine_run(&migration, lock, epoch, suspect, stop, err);
+        ok = engine_run(&migration, live == LIVE_TARGET ? &backward : NULL, lock, epoch, suspects,
+                        stop, turned, err);
+        backward_release(&backward);
         migration_close(&migration);
     }
     conn_close(lock);
@@ -61,23 +66,58 @@ static int64_t with_jitter(int64_t wait_us)
     return wait_us / 2 + clock_monotonic_us() % (wait_us / 2 + 1);
 }
 
+/* A row that another shard's stream has still to make room for, or a key that it has still to bring. */
+static bool waits_for_another_stream(const struct error *err)
+{
+    return err->class == ERROR_RETRY && strncmp(err->sqlstate, "23", 2) == 0;
+}
+
+struct attempts {
+    int64_t wait_us;
+    unsigned collisions; /* in a row */
+};
+
+/* After an incarnation that ended on an error of class RETRY. False: it is none any more. */
+static bool begin_again(struct attempts *attempts, bool good, struct stop *stop, struct error *err)
+{
+    attempts->collisions = waits_for_another_stream(err) && !good ? attempts->collisions + 1 : 0;
+    if (attempts->collisions > COLLISIONS_MAX) {
+        err->class = ERROR_DATA;
+        return error_context(err, "still so after %d attempts: no other shard makes room for it",
+                             COLLISIONS_MAX);
+    }
+    if (good)
+        attempts->wait_us = BACKOFF_FIRST_US;
+    log_error_as(LOG_WARNING, err);
+    log_info("beginning again in %.1f s", (double)attempts->wait_us / 1e6);
+    stop_wait(stop, with_jitter(attempts->wait_us));
+    attempts->wait_us =
+        attempts->wait_us * 2 < BACKOFF_MAX_US ? attempts->wait_us * 2 : BACKOFF_MAX_US;
+    return true;
+}
+
 bool run_migration(const struct config *config, struct stop *stop, struct error *err)
 {
-    int64_t wait_us = BACKOFF_FIRST_US;
-    _Atomic lsn_t suspect = 0;
-    for (;;) {
+    struct attempts attempts = {.wait_us = BACKOFF_FIRST_US};
+    _Atomic lsn_t *suspects = check_calloc(config->shards_count, sizeof *suspects);
+    bool again = true;
+    while (again) {
         int64_t begun_us = clock_monotonic_us();
+        bool turned = false;
         error_clear(err);
-        incarnation(config, &suspect, stop, err);
-        if (stop_requested(stop))
-            return stop_error(err);
-        if (err->class != ERROR_RETRY)
-            return false;
-        if (clock_monotonic_us() - begun_us > GOOD_RUN_US)
-            wait_us = BACKOFF_FIRST_US;
-        log_error_as(LOG_WARNING, err);
-        log_info("beginning again in %.1f s", (double)wait_us / 1e6);
-        stop_wait(stop, with_jitter(wait_us));
-        wait_us = wait_us * 2 < BACKOFF_MAX_US ? wait_us * 2 : BACKOFF_MAX_US;
+        incarnation(config, suspects, stop, &turned, err);
+        if (stop_requested(stop)) {
+            stop_error(err);
+            break;
+        }
+        if (turned) { /* other streams, other positions */
+            log_info("%s: turning round", err->message);
+            memset(suspects, 0, config->shards_count * sizeof *suspects);
+            continue;
+        }
+        again = err->class == ERROR_RETRY &&
+                begin_again(&attempts, clock_monotonic_us() - begun_us > GOOD_RUN_US, stop, err);
     }
+    free(suspects);
+    return false;
 }

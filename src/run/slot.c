@@ -13,6 +13,30 @@
 
 enum { NAME_BLOCKERS_US = 10 * 1000 * 1000 };
 
+/* ---- settings of a direction ---- */
+
+enum { SETTING_NAME_MAX = 64 };
+
+static const char *name_of(const char *setting, const char *suffix, char name[SETTING_NAME_MAX])
+{
+    snprintf(name, SETTING_NAME_MAX, "%s%s", setting, suffix);
+    return name;
+}
+
+static bool get(const struct migration *migration, const char *setting, char **value,
+                struct error *err)
+{
+    char name[SETTING_NAME_MAX];
+    return setting_get(migration->control, name_of(setting, migration->suffix, name), value, err);
+}
+
+static bool put(const struct migration *migration, const char *setting, const char *value,
+                struct error *err)
+{
+    char name[SETTING_NAME_MAX];
+    return setting_put(migration->control, name_of(setting, migration->suffix, name), value, err);
+}
+
 /* ---- publication ---- */
 
 /* Each leaf once, whatever number of mappings reads it. */
@@ -25,15 +49,33 @@ static bool seen_before(const struct mapping_set *set, unsigned mapping)
     return false;
 }
 
-/* The leaves that are not published yet, as a list for ALTER PUBLICATION … ADD TABLE. */
+/*
+ * Leaves by name: what a partition held before it came is copied (leaves.h). On the way back nothing is,
+ * so the whole is published, with whatever partitions it is given; since version 13 it can be.
+ */
+static bool is_published_whole(const struct migration *migration, const struct relation *source)
+{
+    return migration->config->reversed && source->kind == 'p' &&
+           migration->source_catalog.version >= 130000;
+}
+
+static void put_oid(struct buffer *oids, uint32_t oid)
+{
+    buffer_printf(oids, "%s%u", oids->length > 0 ? "," : "", oid);
+}
+
+/* The tables that are not published yet, as a list for ALTER PUBLICATION … ADD TABLE. */
 static bool missing_tables(struct migration *migration, struct buffer *list, struct error *err)
 {
     struct buffer oids;
     buffer_init(&oids, 1 << 20);
     for (unsigned m = 0; m < migration->set.count; m++) {
         const struct relation *source = migration->set.mappings[m].source;
-        for (unsigned l = 0; !seen_before(&migration->set, m) && l < source->leaves_count; l++)
-            buffer_printf(&oids, "%s%u", oids.length > 0 ? "," : "", source->leaves[l].oid);
+        bool whole = is_published_whole(migration, source), seen = seen_before(&migration->set, m);
+        if (whole && !seen)
+            put_oid(&oids, source->oid);
+        for (unsigned l = 0; !whole && !seen && l < source->leaves_count; l++)
+            put_oid(&oids, source->leaves[l].oid);
     }
     char *array = check_malloc(oids.length + 3);
     snprintf(array, oids.length + 3, "{%s}", buffer_text(&oids));
@@ -113,10 +155,10 @@ static bool check_identity(struct migration *migration, struct error *err)
     char now[64];
     char *then;
     if (!identify(migration->config, now, err) ||
-        !setting_get(migration->shards[0], "source_identity", &then, err))
+        !get(migration, "source_identity", &then, err))
         return false;
     if (then == NULL)
-        return setting_put(migration->shards[0], "source_identity", now, err);
+        return put(migration, "source_identity", now, err);
     bool same = strcmp(then, now) == 0;
     if (!same) {
         error_set(err, ERROR_CONFIG,
@@ -235,12 +277,13 @@ static bool drop_slot(PGconn *source, const char *name, struct error *err)
     return result != NULL || error_context(err, "dropping replication slot \"%s\"", name);
 }
 
-bool slot_is_ours(PGconn *control, const struct config *config, bool *ours, struct error *err)
+bool slot_is_ours(PGconn *control, const struct config *config, const char *suffix, bool *ours,
+                  struct error *err)
 {
-    char *intent = NULL;
+    char *intent = NULL, name[SETTING_NAME_MAX];
     bool exists;
     if (!schema_exists(control, &exists, err) ||
-        (exists && !setting_get(control, "slot_intent", &intent, err)))
+        (exists && !setting_get(control, name_of("slot_intent", suffix, name), &intent, err)))
         return false;
     *ours = intent != NULL && strcmp(intent, config->slot) == 0;
     free(intent);
@@ -252,11 +295,10 @@ static bool make_slot(struct migration *migration, int64_t epoch, struct stop *s
                       struct error *err)
 {
     const struct config *config = migration->config;
-    PGconn *control = migration->shards[0];
     struct slot_state state;
     bool intended;
     char text[LSN_TEXT_SIZE];
-    if (!slot_is_ours(control, config, &intended, err) ||
+    if (!slot_is_ours(migration->control, config, migration->suffix, &intended, err) ||
         !read_slot(migration->source, config->slot, &state, err))
         return false;
     if (state.exists && !intended) {
@@ -267,10 +309,11 @@ static bool make_slot(struct migration *migration, int64_t epoch, struct stop *s
     }
     if (state.exists && !drop_slot(migration->source, config->slot, err))
         return false; /* made by us, but its start was not recorded */
-    return setting_put(control, "slot_intent", config->slot, err) &&
-           journal_write(control, epoch, "create slot", NULL, err) &&
-           create_slot(config, stop, start, err) && leaves_record(migration, err) &&
-           setting_put(control, "slot_start", lsn_text(*start, text), err);
+    return put(migration, "slot_intent", config->slot, err) &&
+           journal_write(migration->control, epoch, "create slot", NULL, err) &&
+           create_slot(config, stop, start, err) &&
+           (config->reversed || leaves_record(migration, err)) &&
+           put(migration, "slot_start", lsn_text(*start, text), err);
 }
 
 bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop, lsn_t *start,
@@ -278,7 +321,7 @@ bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop,
 {
     char *recorded;
     if (!check_identity(migration, err) || !schema_install(migration->source, err) ||
-        !setting_get(migration->shards[0], "slot_start", &recorded, err))
+        !get(migration, "slot_start", &recorded, err))
         return false;
     if (recorded == NULL) /* later, a table that is not published has changes that nobody brings */
         return prepare_publication(migration, err) &&
@@ -309,6 +352,26 @@ bool slot_check(struct migration *migration, lsn_t progress, struct error *err)
               LSN_FORMAT, name, LSN_ARGS(state.confirmed), LSN_ARGS(progress));
     return error_hint(err, "Somebody else has read from it, or a shard was restored from a backup:"
                            " run \"pgportage abort\" and begin again.");
+}
+
+bool slot_advance(PGconn *server, const char *slot, lsn_t position, struct error *err)
+{
+    struct slot_state state;
+    char text[LSN_TEXT_SIZE];
+    if (!read_slot(server, slot, &state, err))
+        return false;
+    if (!state.exists || !state.ours || state.lost)
+        return error_set(err, ERROR_CONFIG, "replication slot \"%s\" %s", slot,
+                         !state.exists ? "is gone"
+                         : !state.ours ? "belongs to somebody else"
+                                       : "has lost its WAL (max_slot_wal_keep_size)");
+    if (state.active || state.confirmed >= position)
+        return true;
+    const char *const values[] = {slot, lsn_text(position, text)};
+    PGresult *result = conn_query(
+        server, "SELECT pg_catalog.pg_replication_slot_advance($1, $2::pg_lsn)", 2, values, err);
+    PQclear(result);
+    return result != NULL || error_context(err, "advancing replication slot \"%s\"", slot);
 }
 
 bool slot_remove(PGconn *source, const struct config *config, bool ours, struct error *err)

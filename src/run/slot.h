@@ -1,6 +1,7 @@
 /*
- * What is ours at the source: schema and marker table, publication, replication slot; made in this
- * order, each committed before the next (S1, S2), each named in the journal before it is made.
+ * What is ours where changes come from: schema and marker table, publication, replication slot; made in
+ * this order, each committed before the next (S1, S2), each named in the journal before it is made. That
+ * is the source; on the way back (backward.h) it is a shard.
  */
 #ifndef RUN_SLOT_H
 #define RUN_SLOT_H
@@ -18,9 +19,12 @@ bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop,
  * durable on the shards (S7). */
 bool slot_check(struct migration *migration, lsn_t progress, struct error *err) MUST_CHECK;
 
+/* Moves a slot that nobody reads; not back. One that somebody reads is left to him. */
+bool slot_advance(PGconn *server, const char *slot, lsn_t position, struct error *err) MUST_CHECK;
+
 /* Drops the publication, and the slot when it is `ours`: control has the intent to make it on record. */
-bool slot_is_ours(PGconn *control, const struct config *config, bool *ours, struct error *err)
-    MUST_CHECK;
+bool slot_is_ours(PGconn *control, const struct config *config, const char *suffix, bool *ours,
+                  struct error *err) MUST_CHECK;
 bool slot_remove(PGconn *source, const struct config *config, bool ours, struct error *err)
     MUST_CHECK;
 

@@ -1,5 +1,6 @@
 #include "run/status.h"
 
+#include "mapping/invert.h"
 #include "pg/conn.h"
 #include "state/schema.h"
 #include "state/setting.h"
@@ -9,6 +10,7 @@ struct reading {
     PGconn *source;
     PGconn **shards;
     json_t *status;
+    bool backward; /* the target is live */
     lsn_t source_position;
     struct error *err;
 };
@@ -33,6 +35,7 @@ static const char *next_step(const char *phase)
         {"copying", "copy beside the stream; indexes and keys follow"},
         {"indexing", "indexes and keys are being built; then it is ready to cut over"},
         {"ready", "ready to cut over; the stream goes on"},
+        {"backward", "the target is live; the source follows, until a rollback or finish"},
     };
     for (size_t n = 0; n < sizeof next / sizeof next[0]; n++) {
         if (strcmp(phase, next[n][0]) == 0)
@@ -48,7 +51,9 @@ static bool read_control(struct reading *reading)
     PGconn *control = reading->shards[0];
     PGresult *result = conn_query_row(
         control,
-        "SELECT COALESCE((SELECT value FROM portage.setting WHERE name = 'phase'), 'new'),"
+        "SELECT CASE WHEN EXISTS (SELECT FROM portage.setting"
+        "                          WHERE name = 'live' AND value = 'target') THEN 'backward'"
+        "  ELSE COALESCE((SELECT value FROM portage.setting WHERE name = 'phase'), 'new') END,"
         "       (SELECT epoch FROM portage.instance),"
         "       EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted"
         "                 AND database = (SELECT oid FROM pg_catalog.pg_database"
@@ -59,7 +64,9 @@ static bool read_control(struct reading *reading)
     if (result == NULL)
         return false;
     json_t *status = reading->status;
+    reading->backward = strcmp(result_text(result, 0, 0), "backward") == 0;
     json_object_set_new(status, "phase", cell_text(result, 0, 0));
+    json_object_set_new(status, "live", json_string(reading->backward ? "target" : "source"));
     json_object_set_new(status, "epoch", cell_int(result, 0, 1));
     json_object_set_new(status, "running", json_boolean(result_bool(result, 0, 2)));
     json_object_set_new(status, "dead_letters", json_integer(0));
@@ -110,14 +117,19 @@ static bool read_ranges(struct reading *reading, unsigned shard)
     return true;
 }
 
-static bool read_lanes(struct reading *reading, unsigned shard)
+/* Those of the live direction: on the shard, or at the source of what comes from the shard. `position`
+ * is where the publisher's log stands. */
+static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
 {
+    char stream[12];
+    const char *const values[] = {stream};
+    snprintf(stream, sizeof stream, "%u", reading->backward ? shard : 0);
     PGresult *result = conn_query(
-        reading->shards[shard],
+        reading->backward ? reading->source : reading->shards[shard],
         "SELECT lane, progress, changes, source_time,"
         "       EXTRACT(epoch FROM pg_catalog.clock_timestamp() - source_time)::text"
-        "  FROM portage.lane WHERE stream = 0 ORDER BY lane",
-        0, NULL, reading->err);
+        "  FROM portage.lane WHERE stream = $1::int ORDER BY lane",
+        1, values, reading->err);
     if (result == NULL)
         return false;
     for (int row = 0; row < PQntuples(result); row++) {
@@ -126,7 +138,7 @@ static bool read_lanes(struct reading *reading, unsigned shard)
             PQclear(result);
             return false;
         }
-        int64_t behind = (int64_t)(reading->source_position - progress);
+        int64_t behind = (int64_t)(position - progress);
         json_t *lane = json_object();
         json_object_set_new(lane, "shard", json_integer(shard));
         json_object_set_new(lane, "lane", cell_int(result, row, 0));
@@ -161,22 +173,56 @@ static bool read_deferred(struct reading *reading, unsigned shard)
 
 /* ---- source ---- */
 
-static bool read_source(struct reading *reading)
+/* A slot of ours, wherever it is: whether it is read, and what it keeps. */
+static bool read_slot(struct reading *reading, PGconn *server, const char *publisher,
+                      const char *slot, lsn_t *position, json_t **told)
 {
-    const char *slot = reading->config->slot;
     PGresult *result = conn_query_row(
-        reading->source,
-        "SELECT pg_catalog.pg_current_wal_lsn(), s.active,"
+        server,
+        "SELECT pg_catalog.pg_current_wal_lsn(), s.active, s.slot_name IS NOT NULL,"
         "       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::bigint"
         "  FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1",
         1, &slot, reading->err);
     if (result == NULL)
         return false;
-    json_object_set_new(reading->status, "source_position", cell_text(result, 0, 0));
-    json_object_set_new(reading->status, "slot_active", json_boolean(result_bool(result, 0, 1)));
-    json_object_set_new(reading->status, "wal_retained_bytes", cell_int(result, 0, 2));
-    bool ok = result_lsn(result, 0, 0, &reading->source_position, reading->err);
+    bool ok = result_lsn(result, 0, 0, position, reading->err);
+    *told = json_pack("{s:s, s:s, s:b, s:b, s:o}", "on", publisher, "slot", slot, "exists",
+                      (int)result_bool(result, 0, 2), "active", (int)result_bool(result, 0, 1),
+                      "wal_retained_bytes", cell_int(result, 0, 3));
+    json_array_append_new(json_object_get(reading->status, "slots"), *told);
+    if (strcmp(publisher, "source") == 0)
+        json_object_set_new(reading->status, "source_position", cell_text(result, 0, 0));
     PQclear(result);
+    return ok;
+}
+
+static bool read_source(struct reading *reading)
+{
+    json_t *slot;
+    if (!read_slot(reading, reading->source, "source", reading->config->slot,
+                   &reading->source_position, &slot))
+        return false;
+    json_object_set(reading->status, "slot_active", json_object_get(slot, "active"));
+    json_object_set(reading->status, "wal_retained_bytes",
+                    json_object_get(slot, "wal_retained_bytes"));
+    return true;
+}
+
+static bool read_shard(struct reading *reading, unsigned shard)
+{
+    struct arena arena;
+    struct config back;
+    char name[24];
+    lsn_t position;
+    json_t *slot;
+    arena_init(&arena, 1024);
+    invert_servers(reading->config, shard, &arena, &back);
+    snprintf(name, sizeof name, "shard %u", shard);
+    bool ok = read_slot(reading, reading->shards[shard], name, back.slot, &position, &slot) &&
+              read_lanes(reading, shard,
+                         reading->backward ? position : reading->source_position) &&
+              read_ranges(reading, shard) && read_deferred(reading, shard);
+    arena_release(&arena);
     return ok;
 }
 
@@ -238,8 +284,7 @@ static bool read_all(struct reading *reading)
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
         if (!schema_exists(reading->shards[s], &exists, reading->err))
             return false;
-        if (exists && (!read_ranges(reading, s) || !read_lanes(reading, s) ||
-                       !read_deferred(reading, s)))
+        if (exists && !read_shard(reading, s))
             return error_context(reading->err, "reading shard %u", s);
     }
     set_lag(reading);
@@ -264,7 +309,7 @@ json_t *status_read(const struct config *config, struct error *err)
 {
     struct reading reading = {.config = config, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
-    reading.status = json_pack("{s:[], s:[], s:[]}", "tables", "lanes", "deferred");
+    reading.status = json_pack("{s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred", "slots");
     bool ok = connect_all(&reading) && read_all(&reading);
     conn_close(reading.source);
     for (unsigned s = 0; s < config->shards_count; s++)

@@ -16,6 +16,8 @@
  *   lanes: [{shard, lane, progress, behind_bytes, changes, source_time}]
  *   lag_seconds, wal_retained_bytes, source_position, slot_active, dead_letters,
  *   deferred: [{shard, kind, waiting, done}]
+ *   live: source or target; lanes are those of this direction
+ *   slots: [{on, slot, exists, active, wal_retained_bytes}], of both directions
  */
 json_t *status_read(const struct config *config, struct error *err);
 

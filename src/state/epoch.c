@@ -8,6 +8,7 @@ static const char try_lock_sql[] =
 
 static const char raise_sql[] =
     "BEGIN;"
+    "%s"
     "SET LOCAL lock_timeout = '2s';"
     "UPDATE portage.instance SET epoch = %lld;"
     "UPDATE portage.lane SET epoch = %lld;"
@@ -57,11 +58,11 @@ static bool epoch_evict(PGconn *shard, struct error *err)
     return true;
 }
 
-static bool epoch_write(PGconn *shard, int64_t epoch, struct error *err)
+static bool epoch_write(PGconn *shard, int64_t epoch, const char *first, struct error *err)
 {
     char sql[512];
     long long value = epoch;
-    snprintf(sql, sizeof sql, raise_sql, value, value, value);
+    snprintf(sql, sizeof sql, raise_sql, first, value, value, value);
     for (int attempt = 0;; attempt++) {
         if (conn_exec(shard, sql, err))
             return true;
@@ -76,9 +77,15 @@ static bool epoch_write(PGconn *shard, int64_t epoch, struct error *err)
     }
 }
 
-bool epoch_raise(PGconn *const *shards, unsigned shards_count, int64_t *epoch, struct error *err)
+/* The source may be waiting for us as its synchronous standby, and we have not begun (S5). */
+static const char local_sql[] = "SET LOCAL synchronous_commit = local;";
+
+bool epoch_raise(PGconn *const *shards, unsigned shards_count, PGconn *source, int64_t *epoch,
+                 struct error *err)
 {
-    int64_t highest = 0;
+    int64_t highest;
+    if (!epoch_read(source, &highest, err))
+        return false;
     for (unsigned s = 0; s < shards_count; s++) {
         int64_t found;
         if (!epoch_read(shards[s], &found, err))
@@ -87,8 +94,8 @@ bool epoch_raise(PGconn *const *shards, unsigned shards_count, int64_t *epoch, s
     }
     *epoch = highest + 1;
     for (unsigned s = 0; s < shards_count; s++) {
-        if (!epoch_write(shards[s], *epoch, err))
+        if (!epoch_write(shards[s], *epoch, "", err))
             return false;
     }
-    return true;
+    return epoch_write(source, *epoch, local_sql, err);
 }

@@ -14,10 +14,10 @@
 bool epoch_try_lock(PGconn *control, bool *taken, struct error *err) MUST_CHECK;
 
 /*
- * Gives this instance an epoch above all others, on every shard, before it reads any state. A
- * session of a dead instance that keeps a row locked is terminated (it is of our own role).
+ * Gives this instance an epoch above all others, on every shard and at the source, before it reads any
+ * state. A session of a dead instance that keeps a row locked is terminated (it is of our own role).
  */
-bool epoch_raise(PGconn *const *shards, unsigned shards_count, int64_t *epoch, struct error *err)
-    MUST_CHECK;
+bool epoch_raise(PGconn *const *shards, unsigned shards_count, PGconn *source, int64_t *epoch,
+                 struct error *err) MUST_CHECK;
 
 #endif

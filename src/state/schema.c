@@ -29,6 +29,12 @@ static const char schema_sql[] =
     "  key text NOT NULL);" /* of the source, written as an array of texts */
     /* No primary key: keys may be longer than a btree takes. */
     "CREATE INDEX IF NOT EXISTS ghost_key ON portage.ghost USING hash (key);"
+    "CREATE TABLE IF NOT EXISTS portage.dirty ("
+    "  id bigint GENERATED ALWAYS AS IDENTITY," /* of the marks of a key the last one holds */
+    "  mapping text NOT NULL,"
+    "  key text NOT NULL," /* of the shard, written as an array of texts */
+    "  owner int NOT NULL);" /* the stream that brought what stands there now */
+    "CREATE INDEX IF NOT EXISTS dirty_key ON portage.dirty USING hash (key);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"
     "  leaf oid," /* only this partition of the source; NULL: all in portage.leaf that are not late */

@@ -26,7 +26,8 @@ struct stream {
     const struct mapping_set *mappings;
     struct holds *holds;
     struct stop *stop;
-    unsigned number; /* which of those that end on the same servers */
+    unsigned number; /* which of those that end on the same servers … */
+    unsigned rivals; /* … and how many others there are (the way back from several shards) */
     int64_t epoch;
     struct lane **lanes; /* shard by shard, config->lanes each */
     unsigned lanes_count;

@@ -184,13 +184,13 @@ class Migration:
 
     def leftovers(self):
         """What of ours is still there (S9); empty after `finish` and `abort`."""
-        slots = self.source_sql("SELECT 'slot ' || slot_name FROM pg_replication_slots"
-                                " WHERE database = current_database()")
-        publications = self.source_sql("SELECT 'publication ' || pubname FROM pg_publication")
-        schema = "SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname = 'portage'"
-        found = slots + publications + self.source_sql(schema)
+        ours = ("SELECT 'slot ' || slot_name FROM pg_replication_slots"
+                " WHERE database = current_database()"
+                " UNION ALL SELECT 'publication ' || pubname FROM pg_publication"
+                " UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname = 'portage'")
+        found = self.source_sql(ours)
         for shard in range(len(self.shard_names)):
-            found += self.shard_sql(shard, schema)
+            found += self.shard_sql(shard, ours)
         return [what for what, in found]
 
     def close(self):

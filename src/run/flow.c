@@ -1,0 +1,117 @@
+#include "run/flow.h"
+
+#include <stdatomic.h>
+
+#include "pg/conn.h"
+
+void flow_init(struct flow *flow, struct migration *migration, unsigned number, int64_t epoch,
+               _Atomic lsn_t *suspect, struct stop *stop)
+{
+    const struct config *config = migration->config;
+    *flow = (struct flow){.migration = migration};
+    flow->stream = (struct stream){
+        .config = config,
+        .mappings = &migration->set,
+        .holds = holds_new(&migration->set),
+        .stop = stop,
+        .number = number,
+        .epoch = epoch,
+        .suspect = suspect,
+        .lanes_count = migration->shards_count * (unsigned)config->lanes,
+    };
+    flow->stream.lanes = check_calloc(flow->stream.lanes_count, sizeof(struct lane *));
+    flow->lane_threads = check_calloc(flow->stream.lanes_count, sizeof(pthread_t));
+}
+
+void flow_release(struct flow *flow)
+{
+    for (unsigned l = 0; l < flow->stream.lanes_count; l++)
+        lane_free(flow->stream.lanes[l]);
+    holds_free(flow->stream.holds);
+    free(flow->stream.lanes);
+    free(flow->lane_threads);
+}
+
+void flow_load_steady(struct flow *flow)
+{
+    const struct migration *migration = flow->migration;
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        struct range_row all = {.mapping = &migration->set.mappings[m], .done = true};
+        for (unsigned s = 0; s < migration->shards_count; s++)
+            holds_load_range(flow->stream.holds, s, &all);
+    }
+}
+
+static bool load_shard(struct flow *flow, unsigned shard, struct error *err)
+{
+    const struct config *config = flow->migration->config;
+    for (unsigned l = 0; l < (unsigned)config->lanes; l++) {
+        struct lane *lane = lane_new(&flow->stream, shard, l, config->shards[shard].text);
+        flow->stream.lanes[shard * (unsigned)config->lanes + l] = lane;
+        if (!lane_load(lane, flow->migration->shards[shard], err))
+            return error_context(err, "reading the state of shard %u", shard);
+    }
+    return true;
+}
+
+bool flow_load_lanes(struct flow *flow, struct error *err)
+{
+    const struct migration *migration = flow->migration;
+    lsn_t start = UINT64_MAX;
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (!load_shard(flow, s, err))
+            return false;
+        lsn_t progress = flow_progress(flow, s);
+        start = progress < start ? progress : start;
+    }
+    flow->receiver = (struct receiver){
+        .stream = &flow->stream,
+        .conninfo = migration->config->source.text,
+        .slot = migration->config->slot,
+        .publication = migration->config->publication,
+        .start = start,
+    };
+    atomic_store(&flow->stream.dispatched, start);
+    return true;
+}
+
+static void thread_start(pthread_t *thread, void *(*main)(void *), void *argument)
+{
+    CHECK(pthread_create(thread, NULL, main, argument) == 0);
+}
+
+void flow_start(struct flow *flow)
+{
+    for (unsigned l = 0; l < flow->stream.lanes_count; l++)
+        thread_start(&flow->lane_threads[l], lane_main, flow->stream.lanes[l]);
+    thread_start(&flow->receiver_thread, receiver_main, &flow->receiver);
+}
+
+void flow_join(struct flow *flow)
+{
+    pthread_join(flow->receiver_thread, NULL);
+    for (unsigned l = 0; l < flow->stream.lanes_count; l++)
+        pthread_join(flow->lane_threads[l], NULL);
+}
+
+lsn_t flow_progress(const struct flow *flow, unsigned shard)
+{
+    unsigned lanes = (unsigned)flow->migration->config->lanes;
+    struct lane *const *first = &flow->stream.lanes[shard * lanes];
+    lsn_t least = lane_progress(first[0]);
+    for (unsigned l = 1; l < lanes; l++) {
+        lsn_t progress = lane_progress(first[l]);
+        least = progress < least ? progress : least;
+    }
+    return least;
+}
+
+bool flow_all(const struct flow *flow, bool (*holds)(struct holds *, const struct mapping *))
+{
+    const struct mapping_set *set = &flow->migration->set;
+    for (unsigned m = 0; m < set->count; m++) {
+        if (!holds(flow->stream.holds, &set->mappings[m]))
+            return false;
+    }
+    return true;
+}

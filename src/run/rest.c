@@ -1,0 +1,217 @@
+#include "run/rest.h"
+
+#include <jansson.h>
+#include <pthread.h>
+
+#include "pg/conn.h"
+#include "run/backward.h"
+#include "run/slot.h"
+#include "state/lanes.h"
+#include "state/setting.h"
+#include "util/log.h"
+
+enum { EVERY_US = 10 * 1000 * 1000 };
+
+struct rest {
+    const struct config *config;
+    enum live live;
+    int64_t epoch;
+    struct stop *stop;
+    pthread_t thread;
+    struct migration migration;
+    struct backward backward;
+    bool open, bound, made;
+    char told[1024]; /* what it could not do, when it was last said */
+};
+
+/* ---- the way back ---- */
+
+static bool check_wal_level(PGconn *server, struct error *err)
+{
+    PGresult *result = conn_query_row(server, "SHOW wal_level", 0, NULL, err);
+    bool logical = result != NULL && strcmp(result_text(result, 0, 0), "logical") == 0;
+    if (result != NULL && !logical) {
+        error_set(err, ERROR_CONFIG, "wal_level is %s", result_text(result, 0, 0));
+        error_hint(err, "ALTER SYSTEM SET wal_level = logical; then restart the server.");
+    }
+    PQclear(result);
+    return logical;
+}
+
+static void hint_privilege(PGconn *server, struct error *err)
+{
+    if (strcmp(err->sqlstate, "42501") == 0 && err->hint[0] == '\0')
+        error_hint(err, "ALTER ROLE \"%s\" REPLICATION; or the provider's role for it.",
+                   PQuser(server));
+}
+
+static bool make_way(struct rest *rest, unsigned shard, struct error *err)
+{
+    lsn_t start;
+    struct migration *way = &rest->backward.ways[shard];
+    if (check_wal_level(way->source, err) &&
+        slot_prepare(way, rest->epoch, rest->stop, &start, err) &&
+        lanes_create(way->shards[0], shard, (unsigned)way->config->lanes, start, rest->epoch, err))
+        return true;
+    hint_privilege(way->source, err);
+    return error_context(err, "making the way back from shard %u", shard);
+}
+
+/* Without the role that keeps them from firing, what is brought back would set them off again. */
+static void warn_triggers(struct rest *rest)
+{
+    struct error ignored = ERROR_INIT;
+    const struct mapping_set *set = &rest->migration.set;
+    PGconn *conn = conn_open(rest->config->source.text, CONN_APPLY, "triggers", &ignored);
+    bool replica = conn == NULL || conn_is_replica_role(conn);
+    for (unsigned m = 0; !replica && m < set->count; m++) {
+        const struct relation *source = set->mappings[m].source;
+        if (source->has_triggers)
+            log_warning("triggers of %s.%s will fire on what comes back to the source: GRANT SET ON"
+                        " PARAMETER session_replication_role TO \"%s\" (PostgreSQL 15), or disable them"
+                        " before a cutover",
+                        source->schema, source->name, PQuser(conn));
+    }
+    conn_close(conn);
+}
+
+static bool make_ways(struct rest *rest, struct error *err)
+{
+    if (!rest->bound) {
+        if (!migration_bind(&rest->migration, err) ||
+            !backward_bind(&rest->backward, &rest->migration, err))
+            return false;
+        rest->bound = true;
+    }
+    for (unsigned s = 0; s < rest->backward.count; s++) {
+        if (!make_way(rest, s, err))
+            return false;
+    }
+    if (rest->made)
+        return true;
+    rest->made = true;
+    warn_triggers(rest);
+    log_info("the way back is ready: %u slots on the target", rest->backward.count);
+    return journal_write(rest->migration.control, rest->epoch, "way back", NULL, err);
+}
+
+/* ---- slots that nobody reads ---- */
+
+static bool flushed_position(PGconn *server, lsn_t *position, struct error *err)
+{
+    PGresult *result =
+        conn_query_row(server, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0, NULL, err);
+    bool ok = result != NULL && result_lsn(result, 0, 0, position, err);
+    PQclear(result);
+    return ok;
+}
+
+/*
+ * Where the publisher's log stands, read before the side that is live: while that is the other one at
+ * the later moment, the publisher was fenced at the earlier one. Lanes first: a slot is never ahead of
+ * them.
+ */
+static bool advance(struct rest *rest, struct migration *from, unsigned stream, struct error *err)
+{
+    lsn_t position;
+    enum live live;
+    if (!flushed_position(from->source, &position, err) ||
+        !direction_read(from->control, &live, err))
+        return false;
+    if (live != rest->live)
+        return true; /* this incarnation is about to end */
+    for (unsigned s = 0; s < from->shards_count; s++) {
+        if (!lanes_raise(from->shards[s], stream, position, rest->epoch, err))
+            return false;
+    }
+    return slot_advance(from->source, from->config->slot, position, err);
+}
+
+static bool advance_all(struct rest *rest, struct error *err)
+{
+    if (rest->live == LIVE_TARGET)
+        return advance(rest, &rest->migration, 0, err);
+    for (unsigned s = 0; s < rest->backward.count; s++) {
+        if (!advance(rest, &rest->backward.ways[s], s, err))
+            return error_context(err, "shard %u", s);
+    }
+    return true;
+}
+
+/* ---- the thread ---- */
+
+static void close_all(struct rest *rest)
+{
+    if (rest->bound)
+        backward_release(&rest->backward);
+    if (rest->open)
+        migration_close(&rest->migration);
+    rest->open = rest->bound = false;
+}
+
+static bool look_after(struct rest *rest, struct error *err)
+{
+    if (!rest->open && !migration_open(&rest->migration, rest->config, "rest", err))
+        return false;
+    rest->open = true;
+    return (rest->live == LIVE_TARGET || make_ways(rest, err)) && advance_all(rest, err);
+}
+
+static void journal_trouble(struct rest *rest, const struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+    json_t *detail = json_pack("{s:s, s:s, s:s}", "problem", err->message, "detail", err->detail,
+                               "hint", err->hint);
+    char *text = detail != NULL ? json_dumps(detail, 0) : NULL;
+    if (rest->open && !journal_write(rest->migration.control, rest->epoch, "no way back", text,
+                                     &ignored))
+        log_error_as(LOG_WARNING, &ignored);
+    free(text);
+    json_decref(detail);
+}
+
+/* Each trouble once, until there is another one. */
+static void tell(struct rest *rest, struct error *err)
+{
+    if (stop_requested(rest->stop) || strncmp(rest->told, err->message, sizeof rest->told - 1) == 0)
+        return;
+    snprintf(rest->told, sizeof rest->told, "%s", err->message);
+    if (rest->live == LIVE_SOURCE)
+        journal_trouble(rest, err);
+    error_context(err, "looking after the slots at rest; a cutover waits for it");
+    log_error_as(LOG_WARNING, err);
+}
+
+static void *rest_main(void *argument)
+{
+    struct rest *rest = argument;
+    log_set_subject("rest");
+    do {
+        struct error err = ERROR_INIT;
+        if (look_after(rest, &err)) {
+            rest->told[0] = '\0';
+        } else {
+            tell(rest, &err);
+            close_all(rest);
+        }
+    } while (!stop_wait(rest->stop, EVERY_US));
+    close_all(rest);
+    return NULL;
+}
+
+struct rest *rest_start(const struct config *config, enum live live, int64_t epoch,
+                        struct stop *stop)
+{
+    struct rest *rest = check_calloc(1, sizeof *rest);
+    *rest = (struct rest){.config = config, .live = live, .epoch = epoch, .stop = stop};
+    CHECK(pthread_create(&rest->thread, NULL, rest_main, rest) == 0);
+    return rest;
+}
+
+void rest_end(struct rest *rest)
+{
+    if (rest == NULL)
+        return;
+    pthread_join(rest->thread, NULL);
+    free(rest);
+}
