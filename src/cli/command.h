@@ -42,6 +42,9 @@ int cmd_run(const struct command_line *line);
 int cmd_status(const struct command_line *line);
 int cmd_verify(const struct command_line *line);
 int cmd_coordinator(const struct command_line *line);
+int cmd_cutover(const struct command_line *line);
+int cmd_rollback(const struct command_line *line);
+int cmd_journal(const struct command_line *line);
 int cmd_finish(const struct command_line *line);
 int cmd_abort(const struct command_line *line);
 

@@ -4,6 +4,19 @@
 #include "cli/command.h"
 #include "util/log.h"
 
+/* Of both directions. */
+#define SWITCH_USAGE                                                                               \
+    "  --max-lag S              refuse when the stream is more than S seconds behind (10)\n"       \
+    "  --timeout S              give up when it has not switched S seconds after the fence (30)\n" \
+    "  --kill-blockers-after S  end sessions that still write S seconds after the fence (never)\n" \
+    "  --verified-within S      how old the last proof by verify may be (3600)\n"                  \
+    "  --verify                 make one now, before anything is touched\n"                        \
+    "  --no-way-back            go even if it could not be undone without loss\n"                  \
+    "  --abort                  restore what an interrupted switch left, if it had not switched\n" \
+    "With --dry-run it looks whether it would go, and rehearses. What stands in the way is refused\n" \
+    "with exit code 1 and nothing is touched. When it fails half-way it restores the side that was\n" \
+    "live; run again it begins anew, or finishes what it had switched.\n"
+
 static const struct command commands[] = {
     {"init", "writes a first portage.yaml from what both sides hold",
      "  --source CONNINFO   the source\n"
@@ -37,6 +50,11 @@ static const struct command commands[] = {
      "  --output FILE   there, not on the standard output\n"
      "Changes nothing. Works before the first run as well as later.\n",
      cmd_coordinator},
+    {"cutover", "leads the application's writes from the source to the target", SWITCH_USAGE,
+     cmd_cutover},
+    {"rollback", "leads them back to the source, with all that was written to the target",
+     SWITCH_USAGE, cmd_rollback},
+    {"journal", "what has happened, step by step, and how long it took", "", cmd_journal},
     {"finish", "removes what is ours from all databases, when the migration is over",
      "Refuses before the migration is ready, and while an instance runs.\n", cmd_finish},
     {"abort", "gives the migration up and removes what is ours from all databases",

@@ -322,7 +322,8 @@ static bool supervise(struct engine *engine, struct error *err)
             return false;
         if (engine->backward == NULL && !supervise_forward(engine, err))
             return false;
-        if (engine->stage == STAGE_READY && !gates_tend(&engine->gates, err))
+        if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
+            !gates_tend(&engine->gates, err))
             return false;
     }
     *err = engine->stop.err;

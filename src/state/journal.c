@@ -7,7 +7,6 @@
 #include "state/setting.h"
 
 #define LOCK_KEY "pg_catalog.hashtext('portage.switch')"
-#define SUPERSEDED "PT001"
 
 static const char holder_sql[] =
     "SELECT pg_catalog.format('pid %s (%s, user %s, from %s, since %s)', a.pid, a.application_name,"
@@ -58,11 +57,18 @@ static bool read_epoch(PGconn *conn, int64_t *epoch, struct error *err)
     return true;
 }
 
-static bool newer(PGconn *conn, struct error *err)
+bool journal_superseded(PGconn *conn, struct error *err)
 {
-    error_set(err, ERROR_CANCELLED, "another switch has taken over");
-    error_detail(err, "Database \"%s\" has a newer switching epoch than ours.", PQdb(conn));
+    error_clear(err);
+    error_set(err, ERROR_RETRY, "another switch has taken over");
+    error_detail(err, "Database \"%s\" has another switching epoch than ours.", PQdb(conn));
+    snprintf(err->sqlstate, sizeof err->sqlstate, "%s", JOURNAL_SUPERSEDED);
     return error_hint(err, "\"pgportage journal\" shows what it does.");
+}
+
+bool journal_is_superseded(const struct error *err)
+{
+    return strcmp(err->sqlstate, JOURNAL_SUPERSEDED) == 0;
 }
 
 /* The lock of the row waits for whatever an older run has in flight. */
@@ -76,7 +82,7 @@ static bool raise_one(PGconn *conn, int64_t epoch, struct error *err)
         return false;
     bool raised = strcmp(PQcmdTuples(result), "1") == 0;
     PQclear(result);
-    return raised || newer(conn, err);
+    return raised || journal_superseded(conn, err);
 }
 
 bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch, struct error *err)
@@ -154,7 +160,7 @@ bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *e
         return error_context(err, "writing the journal");
     bool written = strtol(PQcmdTuples(result), NULL, 10) == (long)count;
     PQclear(result);
-    return written || newer(control, err);
+    return written || journal_superseded(control, err);
 }
 
 /* {…} are filled in: DO takes no parameters. */
@@ -163,7 +169,7 @@ static const char switch_sql[] =
     " PERFORM FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE;"
     " IF NOT FOUND OR COALESCE((SELECT value FROM portage.setting WHERE name = 'live'), 'source')"
     "    <> '%s' THEN"
-    "  RAISE EXCEPTION USING ERRCODE = '" SUPERSEDED "', MESSAGE = 'not the state of this switch';"
+    "  RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "', MESSAGE = 'not the state of this switch';"
     " END IF;"
     " INSERT INTO portage.setting (name, value) VALUES ('live', '%s')"
     "  ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value;"
@@ -180,8 +186,8 @@ bool journal_switch(PGconn *control, int64_t epoch, const char *which, const cha
     quote_literal(&literal, detail);
     buffer_printf(&sql, switch_sql, epoch, from, to, epoch, which, buffer_text(&literal));
     bool ok = conn_exec(control, buffer_text(&sql), err);
-    if (!ok && strcmp(err->sqlstate, SUPERSEDED) == 0)
-        newer(control, err);
+    if (!ok && journal_is_superseded(err))
+        journal_superseded(control, err);
     buffer_release(&sql);
     buffer_release(&literal);
     return ok || error_context(err, "writing \"switched\" to the journal");

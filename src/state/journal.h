@@ -19,11 +19,18 @@
 
 #include "util/error.h"
 
+#define JOURNAL_SUPERSEDED "PT001"
+
+/* Another run has raised the epoch, or changed `live`: nothing more may be done by this one. An error of
+ * class RETRY with that SQLSTATE; always false. */
+bool journal_superseded(PGconn *conn, struct error *err);
+bool journal_is_superseded(const struct error *err);
+
 /* Who holds it, as a text for a message, when it is not taken. */
 bool journal_try_lock(PGconn *control, bool *taken, char holder[256], struct error *err) MUST_CHECK;
 bool journal_unlock(PGconn *control, struct error *err) MUST_CHECK;
 
-/* servers[0] is control. CANCELLED when one has a higher epoch already: somebody came after us. */
+/* servers[0] is control. Superseded when one has a higher epoch already. */
 bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch, struct error *err)
     MUST_CHECK;
 
@@ -37,12 +44,12 @@ struct journal_entry {
     const char *detail; /* a JSON object, or NULL */
     int64_t us;         /* how long it took; negative: not known */
 };
-/* All of them in one transaction. CANCELLED when the epoch is another one. */
+/* All of them in one transaction. Superseded when the epoch is another one. */
 bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *entries,
                    unsigned count, struct error *err) MUST_CHECK;
 
-/* The point of no return. CANCELLED when the epoch or `live` is another one. After an error of any other
- * class it is not known whether it happened. */
+/* The point of no return. Superseded when the epoch or `live` is another one. After any other error it
+ * is not known whether it happened. */
 bool journal_switch(PGconn *control, int64_t epoch, const char *which, const char *from,
                     const char *to, const char *detail, struct error *err) MUST_CHECK;
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "pg/conn.h"
+#include "state/journal.h"
 #include "switchover/ask.h"
 #include "util/clock.h"
 
@@ -26,7 +27,7 @@ bool drain_mark(struct drain *drain, int64_t epoch, struct error *err)
             drain->markers[s] = result_int(result, 0, 0);
         PQclear(result);
         if (!ok)
-            return error_set(err, ERROR_CANCELLED, "another switch has taken over");
+            return journal_superseded(drain->from->conns[s], err);
     }
     return true;
 }

@@ -1,7 +1,7 @@
 #include "switchover/gate.h"
 
 #include "pg/conn.h"
-#include "pg/quote.h"
+#include "state/journal.h"
 #include "switchover/gate_sql.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -11,8 +11,6 @@ enum {
     TELL_AFTER_US = 1000 * 1000,
     NAMED_MAX = 5, /* blockers in a message */
 };
-
-#define SUPERSEDED "PT001" /* another epoch, or a fence that is not ours any more */
 
 struct gate_words gate_words_live(const char *live)
 {
@@ -36,7 +34,7 @@ struct gate_words gate_words_moving(const char *from, const char *to)
 #define CHANGE(set, where, make)                                                                   \
     "BEGIN; DO $portage$ DECLARE r portage.gate; BEGIN"                                            \
     " UPDATE portage.gate SET " set " WHERE epoch = {epoch}" where " RETURNING * INTO r;"          \
-    " IF NOT FOUND THEN RAISE EXCEPTION USING ERRCODE = '" SUPERSEDED "', MESSAGE ="               \
+    " IF NOT FOUND THEN RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "', MESSAGE ="               \
     "  'the gate belongs to another switch'; END IF;"                                              \
     " EXECUTE " make "; END $portage$; COMMIT;"
 
@@ -64,13 +62,6 @@ static const char open_sql[] =
     CHANGE("fence = NULL, deadline = NULL, sealed_by = NULL", "", GATE_MAKE_OPEN)
     "SELECT FROM portage.gate";
 
-static bool superseded(PGconn *conn, struct error *err)
-{
-    error_set(err, ERROR_CANCELLED, "another switch has taken over");
-    error_detail(err, "The gate of database \"%s\" has another epoch than ours.", PQdb(conn));
-    return error_hint(err, "\"pgportage journal\" shows what it does.");
-}
-
 /* NULL on error; then no transaction is open. */
 static PGresult *change(PGconn *conn, const char *text, const struct gate_blank *blanks,
                         struct error *err)
@@ -85,8 +76,8 @@ static PGresult *change(PGconn *conn, const char *text, const struct gate_blank 
         return result;
     if (PQstatus(conn) == CONNECTION_OK && !conn_exec(conn, "ROLLBACK", &ignored))
         *err = ignored;
-    if (strcmp(err->sqlstate, SUPERSEDED) == 0)
-        superseded(conn, err);
+    if (journal_is_superseded(err))
+        journal_superseded(conn, err);
     return NULL;
 }
 
@@ -113,7 +104,7 @@ bool gate_fence(PGconn *conn, int64_t epoch, const struct gate_words *words, int
     if (ok)
         *fence = result_int(result, 0, 0);
     PQclear(result);
-    return ok || superseded(conn, err);
+    return ok || journal_superseded(conn, err);
 }
 
 static bool too_late(PGconn *conn, struct error *err)
@@ -130,7 +121,7 @@ static bool not_sealed(PGconn *conn, int64_t epoch, struct error *err)
     error_clear(err);
     if (!gate_read(conn, &state, err))
         return false;
-    return state.epoch == epoch ? too_late(conn, err) : superseded(conn, err);
+    return state.epoch == epoch ? too_late(conn, err) : journal_superseded(conn, err);
 }
 
 bool gate_seal(PGconn *conn, int64_t epoch, int64_t fence, const struct gate_words *words,
@@ -145,7 +136,7 @@ bool gate_seal(PGconn *conn, int64_t epoch, int64_t fence, const struct gate_wor
                                         {0}};
     PGresult *result = change(conn, seal_sql, blanks, err);
     if (result == NULL)
-        return err->class == ERROR_CANCELLED
+        return journal_is_superseded(err)
                    ? not_sealed(conn, epoch, err)
                    : error_context(err, "sealing the fence of database \"%s\"", PQdb(conn));
     bool in_time = PQntuples(result) == 1 && result_bool(result, 0, 0);

@@ -85,8 +85,8 @@ struct gate_state {
 };
 bool gate_read(PGconn *conn, struct gate_state *state, struct error *err) MUST_CHECK;
 
-/* One round trip each. CANCELLED when the server has another epoch: somebody else has taken over.
- * An error of class RETRY leaves open whether it happened. */
+/* One round trip each. Superseded (state/journal.h) when the server has another epoch. After any other
+ * error it is not known whether it happened. */
 bool gate_fence(PGconn *conn, int64_t epoch, const struct gate_words *words, int deadline_ms,
                 int64_t *fence, struct error *err) MUST_CHECK;
 /* LIMIT when the fence does not stand any more, or its deadline came before our COMMIT. */

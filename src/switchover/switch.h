@@ -51,14 +51,14 @@ enum switch_outcome {
 
 struct switch_result {
     enum switch_outcome outcome;
+    bool unsettled; /* with an error: switch_settle() has to look, on new connections */
     int64_t epoch;
     int64_t closed_us; /* from the fence to the open gates: how long no writes were taken */
     int64_t drain_us;  /* dry run: how long a marker took */
     json_t *steps;     /* list of {step, ms}; the caller's */
 };
 
-/* All of it. An error: it was given up and the from-side is restored, or, with class FATAL or RETRY,
- * nobody knows until switch_settle() has looked. */
+/* All of it. An error: it was given up, and the from-side is as it was, unless result->unsettled. */
 bool switch_run(const struct switching *switching, struct switch_result *result, struct error *err)
     MUST_CHECK;
 

@@ -1,0 +1,358 @@
+#include "switchover/switch.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "pg/conn.h"
+#include "state/schema.h"
+#include "switchover/restore.h"
+#include "switchover/switch_work.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+static const struct step steps[] = {
+    {"ready", step_ready}, {"pause", step_pause}, {"fence", step_fence},
+    {"seal", step_seal},   {"drain", step_drain}, {"check", step_check},
+    {"switched", step_switched}, {"open", step_open}, {"lead", step_lead},
+};
+
+enum { READY, PAUSE, FENCE, SEAL, DRAIN, CHECK_STEP, SWITCHED, OPEN, LEAD, STEPS };
+_Static_assert(sizeof steps / sizeof steps[0] == STEPS, "each step has its name");
+
+const char *switch_verb(enum endpoint_side goal)
+{
+    return goal == ENDPOINT_TARGET ? "cutover" : "rollback";
+}
+
+/* For tests: what a crash here leaves behind. */
+static void crash_point(const char *step, const char *state)
+{
+    const char *wanted = getenv("PGPORTAGE_CRASH_AT");
+    size_t length = strlen(step);
+    if (wanted != NULL && strncmp(wanted, step, length) == 0 && wanted[length] == ':' &&
+        strcmp(wanted + length + 1, state) == 0)
+        kill(getpid(), SIGKILL);
+}
+
+/* ---- the journal, step by step ---- */
+
+static char *detail_text(const struct work *work)
+{
+    return work->detail != NULL ? json_dumps(work->detail, 0) : NULL;
+}
+
+static void forget_detail(struct work *work)
+{
+    json_decref(work->detail);
+    work->detail = NULL;
+}
+
+/* The end of one step (-1: none) and the beginning of the next one (STEPS: none) in one round trip. The
+ * end of `switched` is the entry itself. */
+static bool write_steps(struct work *work, int ended, int64_t took_us, int begun, struct error *err)
+{
+    struct journal_entry entries[2];
+    unsigned count = 0;
+    const char *verb = switch_verb(work->switching->goal);
+    char *detail = detail_text(work);
+    if (ended >= 0 && ended != SWITCHED)
+        entries[count++] = (struct journal_entry){.which = verb,
+                                                  .step = steps[ended].name,
+                                                  .state = "done",
+                                                  .detail = detail,
+                                                  .us = took_us};
+    if (begun < STEPS && begun != SWITCHED)
+        entries[count++] = (struct journal_entry){
+            .which = verb, .step = steps[begun].name, .state = "begun", .us = -1};
+    bool ok = count == 0 || journal_steps(work->control, work->epoch, entries, count, err);
+    free(detail);
+    forget_detail(work);
+    return ok;
+}
+
+static bool write_end(struct work *work, const char *step, const struct error *why,
+                      struct error *err)
+{
+    json_t *detail = why != NULL ? json_pack("{s:s}", "why", why->message)
+                                 : json_pack("{s:f}", "closed_ms", (double)work->closed_us / 1000);
+    char *text = detail != NULL ? json_dumps(detail, 0) : NULL;
+    const struct journal_entry entry = {.which = switch_verb(work->switching->goal),
+                                        .step = step,
+                                        .state = "done",
+                                        .detail = text,
+                                        .us = -1};
+    bool ok = journal_steps(work->control, work->epoch, &entry, 1, err);
+    free(text);
+    json_decref(detail);
+    return ok;
+}
+
+static void tell_step(struct work *work, int step, int64_t took_us)
+{
+    json_array_append_new(work->steps, json_pack("{s:s, s:f}", "step", steps[step].name, "ms",
+                                                 (double)took_us / 1000));
+    log_info("%-8s %9.1f ms", steps[step].name, (double)took_us / 1000);
+}
+
+/* *reached is the step that failed. */
+static bool run_steps(struct work *work, int first, int end, int *reached, struct error *err)
+{
+    int ended = -1;
+    int64_t took_us = 0;
+    for (int s = first; s < end; s++) {
+        *reached = s;
+        if (s <= CHECK_STEP && stop_requested(work->switching->stop))
+            return stop_error(err);
+        if (!write_steps(work, ended, took_us, s, err))
+            return false;
+        crash_point(steps[s].name, "begun");
+        int64_t began_us = clock_monotonic_us();
+        if (!steps[s].run(work, err))
+            return error_context(err, "%s, step \"%s\"", switch_verb(work->switching->goal),
+                                 steps[s].name);
+        took_us = clock_monotonic_us() - began_us;
+        crash_point(steps[s].name, "done");
+        tell_step(work, s, took_us);
+        ended = s;
+        if (s == READY && work->switching->findings->refused > 0)
+            break;
+    }
+    return write_steps(work, ended, took_us, STEPS, err);
+}
+
+/* ---- the work ---- */
+
+static void work_init(struct work *work, const struct switching *switching)
+{
+    *work = (struct work){.switching = switching, .control = switching->shards[0]};
+    struct arena *arena = &work->arena;
+    arena_init(arena, 64 * 1024);
+    work->source = (struct side){
+        .which = ENDPOINT_SOURCE,
+        .name = side_name(ENDPOINT_SOURCE),
+        .count = 1,
+        .conns = arena_memdup(arena, &switching->source, sizeof switching->source),
+        .tables = side_tables(switching->set, ENDPOINT_SOURCE, arena)};
+    work->target = (struct side){.which = ENDPOINT_TARGET,
+                                 .name = side_name(ENDPOINT_TARGET),
+                                 .count = switching->shards_count,
+                                 .conns = switching->shards,
+                                 .tables = side_tables(switching->set, ENDPOINT_TARGET, arena)};
+    work->to = switching->goal == ENDPOINT_TARGET ? &work->target : &work->source;
+    work->from = switching->goal == ENDPOINT_TARGET ? &work->source : &work->target;
+    work->servers_count = switching->shards_count + 1;
+    work->servers = arena_alloc(arena, work->servers_count * sizeof *work->servers);
+    memcpy(work->servers, switching->shards, switching->shards_count * sizeof *work->servers);
+    work->servers[switching->shards_count] = switching->source;
+    work->censuses = arena_zalloc(arena, work->from->count * sizeof *work->censuses);
+    work->fences = arena_zalloc(arena, work->from->count * sizeof *work->fences);
+    work->drain.markers = arena_zalloc(arena, work->from->count * sizeof(int64_t));
+    work->endpoint = endpoint_open(switching->config, switching->stop);
+    work->steps = json_array();
+}
+
+static void work_release(struct work *work)
+{
+    endpoint_close(work->endpoint);
+    sequences_free(work->sequences);
+    dirty_free(work->dirty);
+    json_decref(work->detail);
+    arena_release(&work->arena);
+}
+
+static bool in_use(const char *holder, struct error *err)
+{
+    error_set(err, ERROR_CONFIG, "another switch is at work");
+    error_detail(err, "Its lock is held by %s.", holder);
+    return error_hint(err, "Wait for it. \"pgportage journal\" shows how far it is.");
+}
+
+static bool check_schemas(const struct work *work, struct error *err)
+{
+    for (unsigned s = 0; s < work->servers_count; s++) {
+        bool exists;
+        if (!schema_exists(work->servers[s], &exists, err))
+            return false;
+        if (!exists) {
+            error_set(err, ERROR_CONFIG, "there is no migration in database \"%s\"",
+                      PQdb(work->servers[s]));
+            return error_hint(err, "\"pgportage run\" begins one.");
+        }
+    }
+    return true;
+}
+
+/* The lock, the epoch, and only then what the journal says. */
+static bool take_over(struct work *work, bool *at_goal, struct error *err)
+{
+    bool taken;
+    char holder[256], *live;
+    if (!check_schemas(work, err) || !journal_try_lock(work->control, &taken, holder, err))
+        return false;
+    if (!taken)
+        return in_use(holder, err);
+    if (!journal_raise_epoch(work->servers, work->servers_count, &work->epoch, err) ||
+        !journal_live(work->control, &live, err))
+        return false;
+    *at_goal = strcmp(live, work->to->name) == 0;
+    free(live);
+    work->guard = arena_printf(&work->arena,
+                               "SELECT FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE",
+                               work->epoch);
+    return true;
+}
+
+/* The last entry of a switch: whether that one came to its end. */
+static bool was_left(struct work *work, bool *left, struct error *err)
+{
+    PGresult *result = conn_query(work->control,
+                                  "SELECT step IN ('done', 'aborted')"
+                                  "   OR (step = 'ready' AND state = 'done')"
+                                  "  FROM portage.journal WHERE switch IS NOT NULL"
+                                  " ORDER BY id DESC LIMIT 1",
+                                  0, NULL, err);
+    if (result == NULL)
+        return false;
+    *left = PQntuples(result) == 1 && !result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
+/* ---- both ways out ---- */
+
+/* Before `switched`: as if nothing had been. The endpoint last, when the gate is open. */
+static bool restore(struct work *work, const struct error *why, struct error *err)
+{
+    struct error failed = ERROR_INIT;
+    if (!switch_restore_gates(work->from, work->to, work->epoch, err))
+        return false;
+    bool ok = endpoint_restore(work->endpoint, work->from->which, err);
+    if (!endpoint_hook(work->endpoint, HOOK_ABORTED, work->to->which, &failed))
+        log_error_as(LOG_WARNING, &failed);
+    return ok && write_end(work, "aborted", why, err);
+}
+
+/* Behind `switched`. */
+static bool complete(struct work *work, struct error *err)
+{
+    int reached;
+    bool ok = run_steps(work, OPEN, STEPS, &reached, err) && write_end(work, "done", NULL, err);
+    work->unsettled = !ok && !journal_is_superseded(err);
+    return ok;
+}
+
+static void abort_switch(struct work *work, int reached, struct error *err)
+{
+    struct error failed = ERROR_INIT;
+    if (reached < PAUSE || journal_is_superseded(err))
+        return;
+    if (reached >= SWITCHED) { /* its answer may be lost, and yet it has happened */
+        error_context(err, "it is not known whether it has switched");
+        work->unsettled = true;
+        return;
+    }
+    log_error_as(LOG_WARNING, err);
+    log_info("aborting: the %s stays live", work->from->name);
+    if (restore(work, err, &failed)) {
+        log_info("the %s takes writes again", work->from->name);
+        return;
+    }
+    log_error_as(LOG_WARNING, &failed);
+    work->unsettled = !journal_is_superseded(&failed);
+}
+
+static bool switch_forward(struct work *work, struct error *err)
+{
+    int reached;
+    if (!run_steps(work, READY, PAUSE, &reached, err))
+        return false;
+    if (work->switching->findings->refused > 0)
+        return true;
+    if (!run_steps(work, PAUSE, OPEN, &reached, err)) {
+        abort_switch(work, reached, err);
+        return false;
+    }
+    return complete(work, err);
+}
+
+/* Changes nothing of the application's. */
+static bool rehearse(struct work *work, struct switch_result *result, struct error *err)
+{
+    if (!step_ready(work, err))
+        return false;
+    result->drain_us = (int64_t)(json_real_value(json_object_get(work->detail, "marker_ms")) * 1000);
+    forget_detail(work);
+    for (unsigned s = 0; s < work->from->count; s++) {
+        char server[24];
+        int64_t us;
+        if (!gate_rehearse(work->from->conns[s], &us, err))
+            return false;
+        json_array_append_new(work->steps,
+                              json_pack("{s:s, s:s, s:f}", "step", "fence and open, rehearsed",
+                                        "server", side_server(work->from, s, server), "ms",
+                                        (double)us / 1000));
+    }
+    return true;
+}
+
+static bool go(struct work *work, struct switch_result *result, struct error *err)
+{
+    const struct switching *switching = work->switching;
+    bool at_goal, left;
+    if (!take_over(work, &at_goal, err) || !was_left(work, &left, err))
+        return false;
+    result->epoch = work->epoch;
+    if (at_goal) {
+        result->outcome = SWITCH_ALREADY;
+        return switching->options.dry_run || !left || complete(work, err);
+    }
+    if (left && !switching->options.dry_run && !restore(work, NULL, err))
+        return false;
+    bool ok = switching->options.dry_run ? rehearse(work, result, err) : switch_forward(work, err);
+    bool refused = switching->findings->refused > 0;
+    result->outcome = refused ? SWITCH_REFUSED
+                              : switching->options.dry_run ? SWITCH_READY : SWITCH_DONE;
+    return ok;
+}
+
+static bool settle(struct work *work, struct switch_result *result, struct error *err)
+{
+    bool at_goal;
+    if (!take_over(work, &at_goal, err))
+        return false;
+    result->epoch = work->epoch;
+    result->outcome = at_goal ? SWITCH_ALREADY : SWITCH_RESTORED;
+    return at_goal ? complete(work, err) : restore(work, NULL, err);
+}
+
+static bool run_work(const struct switching *switching, struct switch_result *result,
+                     bool (*body)(struct work *, struct switch_result *, struct error *),
+                     struct error *err)
+{
+    struct work work;
+    struct error ignored = ERROR_INIT;
+    *result = (struct switch_result){0};
+    work_init(&work, switching);
+    bool ok = body(&work, result, err);
+    result->closed_us = work.closed_us;
+    result->steps = work.steps;
+    result->unsettled = work.unsettled;
+    if (PQstatus(work.control) == CONNECTION_OK && work.epoch > 0 &&
+        !journal_unlock(work.control, &ignored)) {
+        /* it goes with the connection */
+    }
+    work_release(&work);
+    return ok;
+}
+
+bool switch_run(const struct switching *switching, struct switch_result *result, struct error *err)
+{
+    return run_work(switching, result, go, err);
+}
+
+bool switch_settle(const struct switching *switching, struct switch_result *result,
+                   struct error *err)
+{
+    return run_work(switching, result, settle, err);
+}

@@ -1,0 +1,58 @@
+/* A switch at work: what its steps share. Private to switch.c and switch_steps.c. */
+#ifndef SWITCHOVER_SWITCH_WORK_H
+#define SWITCHOVER_SWITCH_WORK_H
+
+#include "endpoint/endpoint.h"
+#include "state/journal.h"
+#include "switchover/dirty.h"
+#include "switchover/drain.h"
+#include "switchover/gate.h"
+#include "switchover/readiness.h"
+#include "switchover/sequences.h"
+#include "switchover/switch.h"
+
+struct work {
+    const struct switching *switching;
+    struct arena arena;
+    struct side source, target;
+    const struct side *from, *to;
+    PGconn *control;
+    PGconn **servers; /* control first: the order in which epochs are raised */
+    unsigned servers_count;
+    int64_t epoch;
+    struct endpoint *endpoint;
+    struct sequences *sequences;
+    struct dirty *dirty; /* rollback */
+    struct gate_census *censuses; /* of each from-server, when it was ready */
+    int64_t *fences;              /* of each from-server */
+    struct drain drain;
+    const char *guard;    /* SELECT that locks our epoch on a server */
+    int64_t began_us;     /* the fence */
+    int64_t until_us;     /* when we give up, if not switched by then */
+    int64_t closed_us;
+    const char *positions; /* JSON of the entry `switched` */
+    json_t *detail;        /* of the step at hand, for the journal; NULL: none */
+    json_t *steps;
+    bool unsettled;
+};
+
+struct step {
+    const char *name;
+    bool (*run)(struct work *work, struct error *err);
+};
+
+/* In their order. `switched` and what follows is only forward. */
+bool step_ready(struct work *work, struct error *err) MUST_CHECK;
+bool step_pause(struct work *work, struct error *err) MUST_CHECK;
+bool step_fence(struct work *work, struct error *err) MUST_CHECK;
+bool step_seal(struct work *work, struct error *err) MUST_CHECK;
+bool step_drain(struct work *work, struct error *err) MUST_CHECK;
+bool step_check(struct work *work, struct error *err) MUST_CHECK;
+bool step_switched(struct work *work, struct error *err) MUST_CHECK;
+bool step_open(struct work *work, struct error *err) MUST_CHECK;
+bool step_lead(struct work *work, struct error *err) MUST_CHECK;
+
+/* Lays gates that are missing, on both sides; a finding when one cannot be laid. */
+bool work_lay_gates(struct work *work, struct error *err) MUST_CHECK;
+
+#endif
