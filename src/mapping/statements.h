@@ -63,6 +63,21 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
 void statement_delete(const struct mapping *mapping, unsigned rows, struct arena *arena,
                       struct statement *statement);
 
+/*
+ * The same on the way back, where rows of one key may come by the streams of several shards: `stream`
+ * is the one at hand. An insert that meets a row takes its place. What cannot tell whose row stands
+ * there in the end marks its key in portage.dirty, in the same statement: an insert that meets a row, or
+ * a key that is marked; an update and a delete that touch none. A delete whose key was marked last by
+ * another stream leaves the row. Touching no row is no conflict. All need a key.
+ */
+void statement_back_insert(const struct mapping *mapping, unsigned stream, unsigned rows,
+                           struct arena *arena, struct statement *statement);
+void statement_back_update(const struct mapping *mapping, unsigned stream,
+                           const struct column_set *present, unsigned rows, struct arena *arena,
+                           struct statement *statement);
+void statement_back_delete(const struct mapping *mapping, unsigned stream, unsigned rows,
+                           struct arena *arena, struct statement *statement);
+
 /* What a TRUNCATE of the source table does to the target: all of it, or a merge's part of it. */
 const char *statement_truncate(const struct mapping *mapping, struct arena *arena);
 

@@ -2,6 +2,21 @@
 
 #include "mapping/invert.h"
 
+/* The same rows on all shards: here they are all of the table. */
+static void keep_everywhere(struct migration *way, const struct migration *forward)
+{
+    for (unsigned w = 0; w < way->set.count; w++) {
+        struct mapping *back = &way->set.mappings[w];
+        for (unsigned m = 0; m < forward->set.count; m++) {
+            const struct mapping *there = &forward->set.mappings[m];
+            if (there->target->oid == back->source->oid || /* of another shard: by name */
+                (strcmp(there->target->schema, back->source->schema) == 0 &&
+                 strcmp(there->target->name, back->source->name) == 0))
+                back->everywhere |= there->everywhere;
+        }
+    }
+}
+
 /* By the arena of the way, which lives as long as its configuration. */
 static bool bind_way(struct migration *way, struct config *config, struct migration *forward,
                      unsigned shard, struct error *err)
@@ -22,6 +37,7 @@ static bool bind_way(struct migration *way, struct config *config, struct migrat
     if (!bind_mappings(config, &way->source_catalog, way->target_catalogs, 1, &way->arena,
                        &way->set, &way->findings, err))
         return false;
+    keep_everywhere(way, forward);
     return way->findings.refused == 0 || migration_refused(way, err);
 }
 

@@ -53,9 +53,11 @@ bool lanes_least(PGconn *server, unsigned stream, lsn_t *least, bool *known, str
     put_texts(&texts, stream, 0, 0, 0);
     const char *const values[] = {texts.stream};
     PGresult *result = conn_query_row(server,
-                                      "SELECT COALESCE(pg_catalog.min(progress), '0/0'),"
-                                      "       pg_catalog.count(*) > 0"
-                                      "  FROM portage.lane WHERE stream = $1::int",
+                                      "SELECT COALESCE(l.progress, '0/0'), l.progress IS NOT NULL"
+                                      "  FROM (SELECT) AS one LEFT JOIN"
+                                      "       (SELECT progress FROM portage.lane"
+                                      "         WHERE stream = $1::int ORDER BY progress LIMIT 1)"
+                                      "       AS l ON true",
                                       1, values, err);
     bool ok = result != NULL && result_lsn(result, 0, 0, least, err);
     *known = ok && result_bool(result, 0, 1);

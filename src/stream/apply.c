@@ -22,13 +22,14 @@ struct prepared {
     UT_hash_handle hh;
 };
 
-void applier_init(struct applier *applier, unsigned stream, unsigned lane,
-                  struct pipeline *pipeline, const char *source_conninfo, struct stop *stop)
+void applier_init(struct applier *applier, const struct applier_of *of, struct pipeline *pipeline)
 {
-    *applier = (struct applier){.pipeline = pipeline};
+    *applier = (struct applier){
+        .pipeline = pipeline, .stream = of->stream, .back = of->config->reversed};
     groups_init(&applier->groups);
-    readback_init(&applier->readback, source_conninfo, stop);
-    ghosts_init(&applier->ghosts, stream, lane);
+    readback_init(&applier->readback, of->config->source.text, of->stop);
+    ghosts_init(&applier->ghosts, of->stream, of->lane);
+    parts_init(&applier->parts, of->mappings, of->stream, &applier->readback, pipeline);
     arena_init(&applier->arena, 64 * 1024);
     applier->values = check_calloc(PARAMS_MAX, sizeof *applier->values);
     applier->lengths = check_calloc(PARAMS_MAX, sizeof *applier->lengths);
@@ -42,6 +43,7 @@ void applier_release(struct applier *applier)
         free(prepared);
     }
     groups_release(&applier->groups);
+    parts_release(&applier->parts);
     readback_release(&applier->readback);
     ghosts_release(&applier->ghosts);
     arena_release(&applier->arena);
@@ -51,11 +53,26 @@ void applier_release(struct applier *applier)
 
 /* ---- statements ---- */
 
-static void statement_make(const struct prepared_key *key, struct arena *arena,
-                           struct statement *statement)
+static void statement_make_back(const struct prepared_key *key, unsigned stream,
+                                struct arena *arena, struct statement *statement)
 {
     const struct group_kind *kind = &key->kind;
     if (kind->op == CHANGE_INSERT)
+        statement_back_insert(kind->mapping, stream, key->rows, arena, statement);
+    else if (kind->op == CHANGE_UPDATE)
+        statement_back_update(kind->mapping, stream, &kind->present, key->rows, arena, statement);
+    else
+        statement_back_delete(kind->mapping, stream, key->rows, arena, statement);
+}
+
+static void statement_make(struct applier *applier, const struct prepared_key *key,
+                           struct statement *statement)
+{
+    const struct group_kind *kind = &key->kind;
+    struct arena *arena = &applier->arena;
+    if (applier->back && kind->mapping->has_key && kind->op != CHANGE_TRUNCATE)
+        statement_make_back(key, applier->stream, arena, statement);
+    else if (kind->op == CHANGE_INSERT)
         statement_insert(kind->mapping, key->rows, arena, statement);
     else if (kind->op == CHANGE_UPDATE)
         statement_update(kind->mapping, &kind->present, key->rows, arena, statement);
@@ -99,7 +116,7 @@ static struct prepared *prepared_for(struct applier *applier, const struct group
     found = check_calloc(1, sizeof *found);
     found->key = key;
     snprintf(found->name, sizeof found->name, "p%u", HASH_COUNT(applier->prepared));
-    statement_make(&key, &applier->arena, &found->statement);
+    statement_make(applier, &key, &found->statement);
     HASH_ADD(hh, applier->prepared, key, sizeof found->key, found);
     return pipeline_prepare(applier->pipeline, found->name, found->statement.sql, err) ? found
                                                                                        : NULL;
@@ -239,6 +256,8 @@ bool applier_take(struct applier *applier, struct change *change, struct arena *
     bool applies;
     if (change->op == CHANGE_TRUNCATE)
         return apply_truncate(applier, change, err);
+    if (change->mapping->parts > 1)
+        return applier_flush(applier, err) && parts_take(&applier->parts, change, arena, err);
     if (!settle(applier, change, arena, &applies, err))
         return false;
     if (!applies)

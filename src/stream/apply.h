@@ -3,7 +3,8 @@
  *
  * A change whose value a statement needs and the message does not carry is completed from the source
  * first (R1); a row that is gone there by then becomes a ghost (ghosts.h). Order is kept as groups.h
- * says. The target is not waited for here.
+ * says. The target is not waited for here. On the way back the statements are others, and a table that
+ * was split is put together (parts.h).
  *
  * When a statement of several changes fails on its data, which of them is to blame is not known:
  * pipeline.suspect names the position up to which everything is to be applied `alone`, by the next
@@ -14,12 +15,16 @@
 
 #include "stream/ghosts.h"
 #include "stream/groups.h"
+#include "stream/parts.h"
 #include "stream/pipeline.h"
 #include "stream/readback.h"
 
 struct applier {
     struct pipeline *pipeline;
+    unsigned stream;
+    bool back; /* by the rules of the way back */
     struct groups groups;
+    struct parts parts;
     struct readback readback;
     struct ghosts ghosts;
     struct prepared *prepared; /* by kind and number of rows */
@@ -28,9 +33,15 @@ struct applier {
     int *lengths;
 };
 
-/* `pipeline`, `source_conninfo` and `stop` must outlive it. `stream` and `lane` are its numbers. */
-void applier_init(struct applier *applier, unsigned stream, unsigned lane,
-                  struct pipeline *pipeline, const char *source_conninfo, struct stop *stop);
+/* What applies the changes of a mapping set; all pointers must outlive it. */
+struct applier_of {
+    const struct config *config;
+    const struct mapping_set *mappings;
+    unsigned stream, lane;
+    struct stop *stop;
+};
+
+void applier_init(struct applier *applier, const struct applier_of *of, struct pipeline *pipeline);
 void applier_release(struct applier *applier);
 
 /* The change, and all it points to, must live until applier_flush(), and then until the pipeline has

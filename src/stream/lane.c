@@ -12,6 +12,7 @@ enum {
     TRANSACTION_US_MAX = 100 * 1000,
     IDLE_WAIT_US = 10 * 1000, /* how soon an idle lane follows the receiver's position */
     STALL_WAIT_US = 100 * 1000,
+    OTHERS_WAIT_US = 500 * 1000, /* how long a lane that needs another stream leaves it alone */
     PROGRESS_EVERY_US = 1000 * 1000, /* how often an idle lane writes its progress */
 };
 
@@ -65,8 +66,13 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
     snprintf(lane->number_text, sizeof lane->number_text, "%u", number);
     lane->conninfo = conninfo;
     lane->queue = queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
-    applier_init(&lane->applier, stream->number, number, &lane->pipeline,
-                 stream->config->source.text, stream->stop);
+    applier_init(&lane->applier,
+                 &(struct applier_of){.config = stream->config,
+                                      .mappings = stream->mappings,
+                                      .stream = stream->number,
+                                      .lane = number,
+                                      .stop = stream->stop},
+                 &lane->pipeline);
     pthread_mutex_init(&lane->counts_lock, NULL);
     return lane;
 }
@@ -486,6 +492,20 @@ static bool lane_run(struct lane *lane, struct error *err)
     return ok;
 }
 
+/*
+ * On the way back a violation of a constraint may need what another shard's stream has still to bring:
+ * it is no verdict yet. The other streams go on a while before all begin again.
+ */
+static void wait_for_others(struct lane *lane, struct error *err)
+{
+    bool constraint =
+        strcmp(err->sqlstate, "23505") == 0 || strcmp(err->sqlstate, "23503") == 0;
+    if (lane->stream->rivals == 0 || !constraint)
+        return;
+    err->class = ERROR_RETRY;
+    stop_wait(lane->stream->stop, OTHERS_WAIT_US);
+}
+
 void *lane_main(void *argument)
 {
     struct lane *lane = argument;
@@ -494,6 +514,7 @@ void *lane_main(void *argument)
     snprintf(subject, sizeof subject, "shard %u lane %u", lane->shard, lane->number);
     log_set_subject(subject);
     if (!lane_run(lane, &err)) {
+        wait_for_others(lane, &err);
         error_context(&err, "shard %u, lane %u", lane->shard, lane->number);
         stop_fail(lane->stream->stop, &err);
     }

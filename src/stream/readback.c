@@ -102,6 +102,33 @@ static PGresult *read_new_enough(struct readback *readback, const struct change 
     }
 }
 
+static bool sees(struct readback *readback, uint32_t xid, bool *seen, struct error *err)
+{
+    PGresult *result =
+        conn_query_row(readback->conn, "SELECT pg_catalog.txid_current_snapshot()", 0, NULL, err);
+    bool ok = result != NULL && is_new_enough(result, xid, seen, err);
+    PQclear(result);
+    return ok;
+}
+
+bool readback_see(struct readback *readback, uint32_t xid, struct error *err)
+{
+    int64_t until_us = clock_monotonic_us() + VISIBLE_US_MAX;
+    bool seen;
+    if (readback->conn == NULL)
+        readback->conn = conn_open(readback->conninfo, CONN_SESSION, "read back", err);
+    if (readback->conn == NULL)
+        return false;
+    for (;;) {
+        if (!sees(readback, xid, &seen, err))
+            return false;
+        if (seen)
+            return true;
+        if (!wait_for_transaction(readback, xid, until_us, err))
+            return false;
+    }
+}
+
 bool readback_fill(struct readback *readback, struct change *change,
                    const struct column_set *missing, struct arena *arena, bool *found,
                    struct error *err)

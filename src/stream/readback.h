@@ -24,6 +24,9 @@ struct readback {
 void readback_init(struct readback *readback, const char *conninfo, struct stop *stop);
 void readback_release(struct readback *readback);
 
+/* Opens its session if need be, and waits until that sees the transaction `xid`. */
+bool readback_see(struct readback *readback, uint32_t xid, struct error *err) MUST_CHECK;
+
 /* Fills the missing values of the change's new row, from the arena. Not *found: the row is gone at
  * the source, by a change that follows in the stream. RETRY when the source does not show the
  * change's transaction for long. */

@@ -99,6 +99,24 @@ static bool take_partial_truncate(struct reception *reception, const struct mapp
             error_set(err, ERROR_RETRY, "%s was emptied and is to be copied again", mapping->name));
 }
 
+/*
+ * On the way back, which rows of the source are this shard's is not told by their own columns; nor does
+ * one part of a split tell the rest.
+ */
+static bool refuse_truncate(const struct reception *reception, const struct mapping *mapping,
+                            struct error *err)
+{
+    const struct stream *stream = reception->stream;
+    bool whole_table = mapping->parts <= 1 && (stream->rivals == 0 || mapping->everywhere);
+    if (!stream->config->reversed || whole_table)
+        return true;
+    error_set(err, ERROR_FATAL, "a TRUNCATE of %s.%s on a shard cannot be brought back to %s",
+              mapping->source->schema, mapping->source->name, mapping->name);
+    error_detail(err, "The source holds the rows of all shards in one table.");
+    return error_hint(err, "DELETE says which rows are meant. This one ends the way back: \"pgportage"
+                           " finish\" goes on without it.");
+}
+
 /* At one source position on every shard (R13). */
 static bool take_truncate(struct reception *reception, const struct pgoutput_message *message,
                           struct error *err)
@@ -115,6 +133,8 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
         bool whole = truncated == mapping->source->leaves_count;
         if (truncated == 0)
             continue;
+        if (!refuse_truncate(reception, mapping, err))
+            return false;
         if (whole ? !router_truncate(&reception->router, mapping, false, err)
                   : !take_partial_truncate(reception, mapping, err))
             return false;
@@ -251,7 +271,8 @@ static bool receive(const struct receiver *receiver, struct error *err)
     if (conn == NULL)
         return false;
     arena_init(&reception.arena, 64 * 1024);
-    reception.relations = relations_new(receiver->stream->mappings);
+    reception.relations =
+        relations_new(receiver->stream->mappings, receiver->stream->config->reversed);
     router_init(&reception.router, receiver->stream);
     reception.router.wait = answer_server;
     reception.router.wait_context = &reception;

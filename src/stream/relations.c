@@ -9,13 +9,15 @@ struct entry {
 
 struct relations {
     const struct mapping_set *set;
+    bool grows;
     struct entry *entries;
 };
 
-struct relations *relations_new(const struct mapping_set *set)
+struct relations *relations_new(const struct mapping_set *set, bool grows)
 {
     struct relations *relations = check_calloc(1, sizeof *relations);
     relations->set = set;
+    relations->grows = grows;
     return relations;
 }
 
@@ -106,7 +108,7 @@ bool relations_learn(struct relations *relations, const struct pgoutput_message 
     relation->mappings_count = mapping_set_find(relations->set, relation->oid, relation->mappings,
                                                 RELATION_MAPPINGS_MAX);
     if (relation->mappings_count == 0)
-        return error_set(err, ERROR_CONFIG,
+        return error_set(err, relations->grows ? ERROR_RETRY : ERROR_CONFIG,
                          "the publication holds the table %s.%s, which has no mapping",
                          message->relation.schema, message->relation.name);
     return bind_columns(relations->set, relation, relation->mappings[0]->source, message, err);

@@ -32,7 +32,8 @@ struct stream_relation {
 
 struct relations;
 
-struct relations *relations_new(const struct mapping_set *set);
+/* `grows`: a table without a mapping is of class RETRY: a partition that is newer than the set. */
+struct relations *relations_new(const struct mapping_set *set, bool grows);
 void relations_free(struct relations *relations);
 
 bool relations_learn(struct relations *relations, const struct pgoutput_message *message,

@@ -201,7 +201,7 @@ static bool encode_key(struct router *router, const struct row_change *row, stru
 static unsigned lane_of(const struct router *router, const struct mapping *mapping, unsigned shard)
 {
     unsigned per_shard = (unsigned)router->stream->config->lanes;
-    bool by_table = mapping->serial_lane || !mapping->has_key;
+    bool by_table = mapping->serial_lane || !mapping->has_key || mapping->parts > 1;
     uint64_t hash = by_table ? mapping->target->oid : router->key_hash;
     return shard * per_shard + (unsigned)(hash % per_shard);
 }

@@ -1,0 +1,99 @@
+#include "stream/parts.h"
+
+#include "mapping/rejoin.h"
+#include "pg/conn.h"
+
+void parts_init(struct parts *parts, const struct mapping_set *mappings, unsigned stream,
+                struct readback *readback, struct pipeline *pipeline)
+{
+    *parts = (struct parts){
+        .mappings = mappings, .stream = stream, .readback = readback, .pipeline = pipeline};
+    parts->rejoins = check_calloc(mappings->count + 1, sizeof(struct rejoin *));
+    arena_init(&parts->arena, 16 * 1024);
+}
+
+void parts_release(struct parts *parts)
+{
+    free(parts->rejoins);
+    arena_release(&parts->arena);
+}
+
+static const struct rejoin *rejoin_of(struct parts *parts, const struct mapping *mapping)
+{
+    struct rejoin **rejoin = &parts->rejoins[mapping->index];
+    if (*rejoin == NULL) {
+        *rejoin = arena_zalloc(&parts->arena, sizeof **rejoin);
+        rejoin_make(parts->mappings, mapping, &parts->arena, *rejoin);
+    }
+    return *rejoin;
+}
+
+static bool put(struct parts *parts, const struct rejoin *rejoin, const PGresult *row,
+                struct error *err)
+{
+    const char *values[RELATION_COLUMNS_MAX];
+    for (unsigned c = 0; c < rejoin->columns_count; c++)
+        values[c] = PQgetisnull(row, 0, (int)c) ? NULL : PQgetvalue(row, 0, (int)c);
+    return pipeline_query(parts->pipeline, rejoin->put, (int)rejoin->columns_count, values,
+                          EXPECT_OK, err);
+}
+
+static const char *array_text(const char *const *key, unsigned count, struct arena *arena)
+{
+    struct buffer text;
+    buffer_init(&text, 64 * 1024 * 1024);
+    for (unsigned k = 0; k < count; k++) {
+        buffer_puts(&text, k == 0 ? "{\"" : ",\"");
+        for (const char *at = key[k]; *at != '\0'; at++) {
+            if (*at == '"' || *at == '\\')
+                buffer_putc(&text, '\\');
+            buffer_putc(&text, *at);
+        }
+        buffer_putc(&text, '"');
+    }
+    buffer_putc(&text, '}');
+    return arena_take(arena, &text);
+}
+
+static bool mark(struct parts *parts, const struct mapping *mapping, const char *const *key,
+                 struct arena *arena, struct error *err)
+{
+    char stream[12];
+    const char *const values[] = {mapping->name, array_text(key, mapping->key_count, arena),
+                                  stream};
+    snprintf(stream, sizeof stream, "%u", parts->stream);
+    return pipeline_query(parts->pipeline,
+                          "INSERT INTO portage.dirty (mapping, key, owner)"
+                          " VALUES ($1, $2::text[]::text, $3::int)",
+                          3, values, EXPECT_OK, err);
+}
+
+static bool bring(struct parts *parts, const struct change *change, const char *const *key,
+                  struct arena *arena, struct error *err)
+{
+    const struct mapping *mapping = change->mapping;
+    const struct rejoin *rejoin = rejoin_of(parts, mapping);
+    PGresult *row =
+        conn_query(parts->readback->conn, rejoin->read, (int)mapping->key_count, key, err);
+    if (row == NULL)
+        return false;
+    bool ok = PQntuples(row) > 0
+                  ? put(parts, rejoin, row, err)
+                  : pipeline_query(parts->pipeline, rejoin->remove, (int)mapping->key_count, key,
+                                   EXPECT_OK, err) &&
+                        mark(parts, mapping, key, arena, err);
+    PQclear(row);
+    return ok;
+}
+
+bool parts_take(struct parts *parts, const struct change *change, struct arena *arena,
+                struct error *err)
+{
+    const struct mapping *mapping = change->mapping;
+    const char **key = arena_alloc(arena, mapping->key_count * sizeof *key);
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        key[k] = change_row(change)->values[mapping->key[k].source].bytes;
+    return (readback_see(parts->readback, change->xid, err) &&
+            bring(parts, change, key, arena, err)) ||
+           error_context(err, "bringing back a row of %s", mapping->name);
+}
