@@ -10,6 +10,7 @@
 #include "state/lanes.h"
 #include "state/schema.h"
 #include "state/setting.h"
+#include "switchover/acting.h"
 #include "util/log.h"
 
 static const char *const phases[] = {"new", "preparing", "copying", "indexing", "ready"};
@@ -222,7 +223,8 @@ static bool continue_backward(struct migration *migration, struct backward *back
         return migration_refused(migration, err);
     if (!keep_settings(migration, err) || !backward_bind(backward, migration, err))
         return false;
-    if (prepare_ways(backward, *epoch, stop, err))
+    if (acting_put_aside(migration->source, migration->config, &migration->set, stop, err) &&
+        prepare_ways(backward, *epoch, stop, err))
         return true;
     backward_release(backward);
     return false;

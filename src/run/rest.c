@@ -8,6 +8,7 @@
 #include "run/slot.h"
 #include "state/lanes.h"
 #include "state/setting.h"
+#include "switchover/acting.h"
 #include "util/log.h"
 
 enum { EVERY_US = 10 * 1000 * 1000 };
@@ -57,24 +58,6 @@ static bool make_way(struct rest *rest, unsigned shard, struct error *err)
     return error_context(err, "making the way back from shard %u", shard);
 }
 
-/* Without the role that keeps them from firing, what is brought back would set them off again. */
-static void warn_triggers(struct rest *rest)
-{
-    struct error ignored = ERROR_INIT;
-    const struct mapping_set *set = &rest->migration.set;
-    PGconn *conn = conn_open(rest->config->source.text, CONN_APPLY, "triggers", &ignored);
-    bool replica = conn == NULL || conn_is_replica_role(conn);
-    for (unsigned m = 0; !replica && m < set->count; m++) {
-        const struct relation *source = set->mappings[m].source;
-        if (source->has_triggers)
-            log_warning("triggers of %s.%s will fire on what comes back to the source: GRANT SET ON"
-                        " PARAMETER session_replication_role TO \"%s\" (PostgreSQL 15), or disable them"
-                        " before a cutover",
-                        source->schema, source->name, PQuser(conn));
-    }
-    conn_close(conn);
-}
-
 static bool make_ways(struct rest *rest, struct error *err)
 {
     if (!rest->bound) {
@@ -90,7 +73,6 @@ static bool make_ways(struct rest *rest, struct error *err)
     if (rest->made)
         return true;
     rest->made = true;
-    warn_triggers(rest);
     log_info("the way back is ready: %u slots on the target", rest->backward.count);
     return journal_write(rest->migration.control, rest->epoch, "way back", NULL, err);
 }
@@ -154,7 +136,9 @@ static bool look_after(struct rest *rest, struct error *err)
     if (!rest->open && !migration_open(&rest->migration, rest->config, "rest", err))
         return false;
     rest->open = true;
-    return (rest->live == LIVE_TARGET || make_ways(rest, err)) && advance_all(rest, err);
+    bool ready = rest->live == LIVE_TARGET ||
+                 (acting_finish(rest->migration.source, rest->stop, err) && make_ways(rest, err));
+    return ready && advance_all(rest, err);
 }
 
 static void journal_trouble(struct rest *rest, const struct error *err)

@@ -35,6 +35,11 @@ static const char schema_sql[] =
     "  key text NOT NULL," /* of the shard, written as an array of texts */
     "  owner int NOT NULL);" /* the stream that brought what stands there now */
     "CREATE INDEX IF NOT EXISTS dirty_key ON portage.dirty USING hash (key);"
+    "CREATE TABLE IF NOT EXISTS portage.aside ("
+    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  what text NOT NULL UNIQUE,"
+    "  bring text, finish text," /* SQL: at the switch; afterwards */
+    "  back bool NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"
     "  leaf oid," /* only this partition of the source; NULL: all in portage.leaf that are not late */

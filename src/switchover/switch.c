@@ -25,14 +25,21 @@ const char *switch_verb(enum endpoint_side goal)
     return goal == ENDPOINT_TARGET ? "cutover" : "rollback";
 }
 
-/* For tests: what a crash here leaves behind. */
+static bool is_wanted(const char *variable, const char *step, const char *state)
+{
+    const char *wanted = getenv(variable);
+    size_t length = strlen(step);
+    return wanted != NULL && strncmp(wanted, step, length) == 0 && wanted[length] == ':' &&
+           strcmp(wanted + length + 1, state) == 0;
+}
+
+/* For tests: what a crash here leaves behind, and what the death of another one here does to us. */
 static void crash_point(const char *step, const char *state)
 {
-    const char *wanted = getenv("PGPORTAGE_CRASH_AT");
-    size_t length = strlen(step);
-    if (wanted != NULL && strncmp(wanted, step, length) == 0 && wanted[length] == ':' &&
-        strcmp(wanted + length + 1, state) == 0)
+    if (is_wanted("PGPORTAGE_CRASH_AT", step, state))
         kill(getpid(), SIGKILL);
+    if (is_wanted("PGPORTAGE_HALT_AT", step, state))
+        kill(getpid(), SIGSTOP);
 }
 
 /* ---- the journal, step by step ---- */

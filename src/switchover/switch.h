@@ -9,7 +9,7 @@
  * of them take a lock, raise the epoch, and then go by `live`, which only `switched` changes.
  *
  * Tests end the process at a step: PGPORTAGE_CRASH_AT=STEP:begun, right before it is done, or STEP:done,
- * right after it and before the journal says so. STEP is one of the names above, `done` excepted.
+ * right after it and before the journal says so; PGPORTAGE_HALT_AT stops it there (SIGSTOP). STEP is one of the names above, `done` excepted.
  */
 #ifndef SWITCHOVER_SWITCH_H
 #define SWITCHOVER_SWITCH_H

@@ -1,3 +1,4 @@
+#include "switchover/acting.h"
 #include "switchover/switch_work.h"
 
 #include <inttypes.h>
@@ -259,6 +260,9 @@ bool step_check(struct work *work, struct error *err)
             return false;
     }
     if (work->dirty != NULL && !dirty_settle(work->dirty, work->epoch, &dirty, err))
+        return false;
+    if (work->to->which == ENDPOINT_SOURCE &&
+        !acting_bring_back(work->to->conns[0], work->guard, err))
         return false;
     if (!sequences_set(work->sequences, err) ||
         !sequences_check(work->sequences, &sequences, err) || !read_positions(work, err))

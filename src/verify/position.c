@@ -91,8 +91,8 @@ static bool read_progress(const struct way *way, lsn_t *progress, struct error *
 {
     const char *const values[] = {way->stream};
     PGresult *result = conn_query_row(way->end,
-                                      "SELECT COALESCE(pg_catalog.min(progress), '0/0')"
-                                      "  FROM portage.lane WHERE stream = $1::int",
+                                      "SELECT COALESCE((SELECT progress FROM portage.lane"
+                                      "   WHERE stream = $1::int ORDER BY progress LIMIT 1), '0/0')",
                                       1, values, err);
     bool ok = result != NULL && result_lsn(result, 0, 0, progress, err);
     PQclear(result);
