@@ -49,9 +49,8 @@ static void call(struct request *request, struct client *client, const char *fun
                   client->id, client->seq, customer);
 }
 
-static void make_transfer(struct request *request, struct client *client)
+static void make_transfer_of(struct request *request, struct client *client, int64_t payer)
 {
-    int64_t payer = some_customer(client);
     int64_t payee = neighbour(client, payer);
     int64_t payer_account = some_account(client, payer);
     int64_t payee_account = some_account(client, payee);
@@ -62,25 +61,36 @@ static void make_transfer(struct request *request, struct client *client)
                   payer_account, payee, payee_account, some_cents(client));
 }
 
+static void make_transfer(struct request *request, struct client *client)
+{
+    make_transfer_of(request, client, some_customer(client));
+}
+
 static void make_settle(struct request *request, struct client *client)
 {
     call(request, client, "settle", some_customer(client));
     buffer_puts(&request->sql, ", 5)");
 }
 
+static void make_append_of(struct request *request, struct client *client, int64_t customer)
+{
+    call(request, client, "append", customer);
+    buffer_puts(&request->sql, ")");
+}
+
 static void make_append(struct request *request, struct client *client)
 {
-    call(request, client, "append", some_customer(client));
-    buffer_puts(&request->sql, ")");
+    make_append_of(request, client, some_customer(client));
 }
 
 /* The transfer is undone; if it were not, its number would be there twice. */
 static void make_undone(struct request *request, struct client *client)
 {
     buffer_puts(&request->sql, "BEGIN; SAVEPOINT undo; ");
-    make_transfer(request, client);
+    int64_t payer = some_customer(client);
+    make_transfer_of(request, client, payer);
     buffer_puts(&request->sql, "; ROLLBACK TO SAVEPOINT undo; ");
-    make_append(request, client);
+    make_append_of(request, client, neighbour(client, payer)); /* on the same shard */
     buffer_puts(&request->sql, "; COMMIT");
 }
 

@@ -6,6 +6,7 @@
 #include "verify/checks.h"
 #include "verify/compare.h"
 #include "verify/judge.h"
+#include "verify/narrow.h"
 #include "verify/repair.h"
 #include "verify/sample.h"
 
@@ -419,6 +420,8 @@ static bool run_pass(struct pass *pass, struct verification *verification, struc
     int64_t begun_us = clock_monotonic_us();
     if (!session_open(&session, err))
         return false;
+    for (unsigned t = 0; session.target_was_live && t < pass->tables_count; t++)
+        pass->tables[t].mapping = narrow(pass->tables[t].mapping, &pass->arena);
     json_t *checks = json_array();
     uint64_t checks_wrong = 0;
     judgement_init(&judgement);

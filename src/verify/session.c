@@ -11,7 +11,13 @@ static bool read_direction(struct session *session, struct error *err)
         return false;
     session->backward = strcmp(live, "target") == 0;
     free(live);
-    return true;
+    PGresult *result = conn_query_row(session->shards[0],
+                                      "SELECT EXISTS (SELECT FROM portage.journal"
+                                      "                WHERE step = 'switched')",
+                                      0, NULL, err);
+    session->target_was_live = result != NULL && result_bool(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
 }
 
 bool session_open(struct session *session, struct error *err)

@@ -27,6 +27,7 @@ enum { SESSION_SHARDS_MAX = 64 };
 struct session {
     const struct config *config;
     bool backward; /* the target takes the application's writes, and the source follows it */
+    bool target_was_live; /* at some time */
     bool writes; /* repairs */
     const struct verify_options *options;
     struct stop *stop;  /* of the pass */
