@@ -38,7 +38,8 @@ static const char schema_sql[] =
     "CREATE TABLE IF NOT EXISTS portage.aside ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  what text NOT NULL UNIQUE,"
-    "  bring text, finish text," /* SQL: at the switch; afterwards */
+    "  bring text, finish text," /* SQL: at the switch; afterwards … */
+    "  again text NOT NULL,"     /* … and when that was aborted */
     "  back bool NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"

@@ -7,8 +7,9 @@ enum { LOCK_WAIT_US = 200 * 1000 };
 
 /*
  * $1: OIDs of the tables, roots and leaves. One row for each thing that acts: a statement that takes it
- * away, one that brings it back (NULL: nothing at once), one that finishes (NULL: nothing). Keys of a
- * partitioned table come back leaf by leaf, because it knows no NOT VALID; the parent adopts them.
+ * away (NULL: it goes with its parent's), one that brings it back (NULL: nothing at once), one that
+ * finishes (NULL: nothing), one that takes what was brought back. Keys of a partitioned table come back
+ * leaf by leaf, because it knows no NOT VALID; the parent adopts them.
  */
 static const char find_sql[] =
     "WITH mine AS (SELECT c.oid, c.relkind,"
@@ -19,7 +20,9 @@ static const char find_sql[] =
     "        pg_catalog.format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', m.name, g.tgname) AS take,"
     "        pg_catalog.format('ALTER TABLE ONLY %s ENABLE %sTRIGGER %I', m.name,"
     "          CASE g.tgenabled WHEN 'A' THEN 'ALWAYS ' ELSE '' END, g.tgname) AS bring,"
-    "        NULL AS finish, 0 AS part"
+    "        NULL AS finish,"
+    "        pg_catalog.format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', m.name, g.tgname) AS again,"
+    "        0 AS part"
     "   FROM pg_catalog.pg_trigger g JOIN mine m ON m.oid = g.tgrelid"
     "  WHERE NOT g.tgisinternal AND g.tgname <> 'portage_gate' AND g.tgenabled IN ('O', 'A')"
     " UNION ALL "
@@ -34,6 +37,7 @@ static const char find_sql[] =
     "            pg_catalog.pg_get_constraintdef(c.oid))"
     "             WHEN c.convalidated THEN"
     "          pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', m.name, c.conname) END,"
+    "        pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', m.name, c.conname),"
     /* keys of leaves go with the parent's, and come back before it */
     "        CASE m.relkind WHEN 'p' THEN 2 ELSE 1 END"
     "   FROM pg_catalog.pg_constraint c JOIN mine m ON m.oid = c.conrelid"
@@ -43,9 +47,9 @@ static const char find_sql[] =
     "           WHERE p.oid = c.conparentid AND p.conrelid <> c.conrelid))"
     " ORDER BY part, what";
 
-/* $1 what, $2 bring, $3 finish. What is known from before keeps how it comes back. */
+/* $1 what, $2 bring, $3 finish, $4 again. What is known from before keeps how it comes back. */
 static const char note_sql[] =
-    "INSERT INTO portage.aside (what, bring, finish, back) VALUES ($1, $2, $3, false)"
+    "INSERT INTO portage.aside (what, bring, finish, again, back) VALUES ($1, $2, $3, $4, false)"
     " ON CONFLICT (what) DO UPDATE SET back = false";
 
 static bool is_lock_timeout(const struct error *err)
@@ -72,10 +76,11 @@ static bool take_one(PGconn *source, const PGresult *found, int row, struct erro
 {
     const char *const values[] = {result_text(found, row, 0),
                                   PQgetisnull(found, row, 2) ? NULL : result_text(found, row, 2),
-                                  PQgetisnull(found, row, 3) ? NULL : result_text(found, row, 3)};
+                                  PQgetisnull(found, row, 3) ? NULL : result_text(found, row, 3),
+                                  result_text(found, row, 4)};
     if (!begin_patiently(source, err))
         return false;
-    PGresult *noted = conn_query(source, note_sql, 3, values, err);
+    PGresult *noted = conn_query(source, note_sql, 4, values, err);
     bool goes = !PQgetisnull(found, row, 1); /* else with its parent's */
     bool ok = noted != NULL && (!goes || conn_exec(source, result_text(found, row, 1), err)) &&
               conn_exec(source, "COMMIT", err);
@@ -147,28 +152,45 @@ static bool hold_guard(PGconn *source, const char *guard, struct error *err)
     return result != NULL;
 }
 
-/* One statement however many there are. */
-bool acting_bring_back(PGconn *source, const char *guard, struct error *err)
+/* All that `find` gives, one text, in one transaction. */
+static bool turn(PGconn *source, const char *find, const char *guard, const char *back,
+                 struct error *err)
 {
-    PGresult *found = conn_query(source,
-                                 "SELECT pg_catalog.string_agg(bring, '; ' ORDER BY id)"
-                                 "  FROM portage.aside WHERE NOT back AND bring IS NOT NULL",
-                                 0, NULL, err);
+    PGresult *found = conn_query(source, find, 0, NULL, err);
     if (found == NULL)
         return false;
     bool ok = true;
     if (!PQgetisnull(found, 0, 0)) {
         struct buffer sql;
         buffer_init(&sql, 64 << 20);
-        buffer_printf(&sql, "%s; UPDATE portage.aside SET back = true; COMMIT",
-                      result_text(found, 0, 0));
-        ok = begin_patiently(source, err) && hold_guard(source, guard, err) &&
+        buffer_printf(&sql, "%s; UPDATE portage.aside SET back = %s; COMMIT",
+                      result_text(found, 0, 0), back);
+        ok = begin_patiently(source, err) &&
+             (guard == NULL || hold_guard(source, guard, err)) &&
              conn_exec(source, buffer_text(&sql), err);
         ok = ok || (rollback(source, err) && false);
         buffer_release(&sql);
     }
     PQclear(found);
-    return ok || error_context(err, "bringing triggers and foreign keys of the source back");
+    return ok;
+}
+
+bool acting_bring_back(PGconn *source, const char *guard, struct error *err)
+{
+    return turn(source,
+                "SELECT pg_catalog.string_agg(bring, '; ' ORDER BY id)"
+                "  FROM portage.aside WHERE NOT back AND bring IS NOT NULL",
+                guard, "true", err) ||
+           error_context(err, "bringing triggers and foreign keys of the source back");
+}
+
+bool acting_put_aside_again(PGconn *source, struct error *err)
+{
+    return turn(source,
+                "SELECT pg_catalog.string_agg(again, '; ' ORDER BY id) FROM portage.aside"
+                " WHERE back",
+                NULL, "false", err) ||
+           error_context(err, "putting triggers and foreign keys of the source aside again");
 }
 
 static bool finish_one(PGconn *source, const char *id, const char *sql, struct error *err)

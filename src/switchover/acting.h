@@ -9,8 +9,7 @@
  * transaction that takes it. The switch brings them back before `switched`, keys NOT VALID, because
  * checking all rows has no place in a pause; `run` validates them afterwards.
  *
- * May be done again at any time: a switch that brought them back and was aborted leaves them to be put
- * aside anew.
+ * A switch that has brought them back and is aborted puts them aside again before the shards open.
  */
 #ifndef SWITCHOVER_ACTING_H
 #define SWITCHOVER_ACTING_H
@@ -22,8 +21,12 @@
 bool acting_put_aside(PGconn *source, const struct config *config, const struct mapping_set *set,
                       struct stop *stop, struct error *err) MUST_CHECK;
 
-/* In one transaction, after `guard` (the check of the epoch). */
+/* In one transaction; `guard` is a SELECT that gives a row while the epoch is ours. */
 bool acting_bring_back(PGconn *source, const char *guard, struct error *err) MUST_CHECK;
+
+/* Undoes acting_bring_back(); nothing when it was not done. Nothing is applied meanwhile: all that the
+ * shards have written is there, and they are fenced. */
+bool acting_put_aside_again(PGconn *source, struct error *err) MUST_CHECK;
 
 /* Validates what was brought back, one by one. */
 bool acting_finish(PGconn *source, struct stop *stop, struct error *err) MUST_CHECK;

@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "state/journal.h"
+#include "switchover/acting.h"
 #include "switchover/gate.h"
 #include "util/log.h"
 
@@ -29,7 +30,9 @@ static bool open_side(const struct side *side, int64_t epoch, struct error *err)
 bool switch_restore_gates(const struct side *live, const struct side *other, int64_t epoch,
                           struct error *err)
 {
-    return close_side(other, live->name, epoch, err) && open_side(live, epoch, err);
+    return close_side(other, live->name, epoch, err) &&
+           (live->which == ENDPOINT_SOURCE || acting_put_aside_again(other->conns[0], err)) &&
+           open_side(live, epoch, err);
 }
 
 /* A fence that still has its deadline lifts itself; who has set it may be at work. */
