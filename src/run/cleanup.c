@@ -7,6 +7,7 @@
 #include "state/epoch.h"
 #include "state/schema.h"
 #include "state/setting.h"
+#include "switchover/gate.h"
 #include "util/log.h"
 
 struct cleaning {
@@ -143,6 +144,13 @@ static bool tell(struct cleaning *cleaning)
     return true;
 }
 
+/* A table at a time: with the schema it would be a lock on all of them at once. */
+static bool remove_gate(PGconn *conn, struct error *err)
+{
+    bool exists;
+    return schema_exists(conn, &exists, err) && (!exists || gate_remove(conn, err));
+}
+
 /* What we have made there goes together with the record of it. */
 static bool remove_shard(struct cleaning *cleaning, unsigned shard)
 {
@@ -152,7 +160,8 @@ static bool remove_shard(struct cleaning *cleaning, unsigned shard)
         return false;
     if (!exists)
         return true;
-    return conn_exec(conn, "BEGIN", cleaning->err) &&
+    return (!cleaning->keep_target || gate_remove(conn, cleaning->err)) &&
+           conn_exec(conn, "BEGIN", cleaning->err) &&
            (cleaning->keep_target || created_drop(conn, cleaning->err)) &&
            schema_remove(conn, cleaning->err) && conn_exec(conn, "COMMIT", cleaning->err);
 }
@@ -179,6 +188,7 @@ static bool remove_all(struct cleaning *cleaning)
     if (!slot_is_ours(migration->control, cleaning->config, "", &cleaning->slot_ours,
                       cleaning->err) ||
         !slot_remove(migration->source, cleaning->config, cleaning->slot_ours, cleaning->err) ||
+        !remove_gate(migration->source, cleaning->err) ||
         !schema_remove(migration->source, cleaning->err))
         return error_context(cleaning->err, "cleaning the source");
     /* control last: what remains to be done is still known until then */
