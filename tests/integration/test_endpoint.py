@@ -127,18 +127,18 @@ def one_pooler(folder, bouncer, sides, settings=None, **endpoint):
 def test_lead_under_load(folder, bouncer, sides):
     """There, back, and there again: no client sees an error, and none asks the old side afterwards."""
     pooler, tool = one_pooler(folder, bouncer, sides)
-    assert tool.findings() == {}
+    assert set(tool.findings()) == {"endpoint-login-retry"}
     with Clients(pooler.dsn("shop")) as clients:
-        for turn in range(6):
+        for turn in range(20):
             goal = ("target", "source")[turn % 2]
             tool.run(f"pause:{goal}", f"lead:{goal}", f"resume:{goal}")
             resumed = time.monotonic()
             clients.wait_for_more()
             late = {name for began, name in clients.answers if began > resumed}
             assert late == {database_of(sides[goal == "target"])}
-            print(tool.out, f"longest wait {clients.longest * 1000:.0f} ms")
     assert clients.errors == []
-    assert tool.findings() == {}
+    assert clients.longest < 1
+    assert set(tool.findings()) == {"endpoint-login-retry"}
     assert pooler.database("shop")["pool_size"] == 20
 
 
@@ -156,6 +156,28 @@ def test_new_clients_while_paused(folder, bouncer, sides):
     clients.wait_for_more(10)
     clients.done.set()
     assert {name for _, name in clients.answers} == {database_of(sides[1])}
+
+
+def test_pause_while_connections_are_made(folder, bouncer, postgres):
+    """PgBouncer takes a login that PAUSE cut off for a server that fails: it would then make no connection
+    for server_login_retry (15 s), and turn away who asks meanwhile."""
+    server = postgres(15, settings={"pre_auth_delay": "1"})
+    for name in ("shop_source", "shop_target"):
+        server.create_database(name)
+        server.sql("CREATE TABLE asked (at timestamptz DEFAULT clock_timestamp())", database=name)
+    sides = [entry_of(server, name) for name in ("shop_source", "shop_target")]
+    pooler, tool = one_pooler(folder, bouncer, sides)
+    with Clients(pooler.dsn("shop"), count=1) as clients, \
+            psycopg.connect(pooler.dsn("shop"), autocommit=True, prepare_threshold=None) as late:
+        pooler.admin("RECONNECT shop")
+        wait_until(lambda: any(pool["sv_login"] for pool in pooler.show("POOLS")
+                               if pool["database"] == "shop"), 10, "a login", interval=0.01)
+        tool.run(*SWITCH)
+        began = time.monotonic()
+        assert late.execute("SELECT current_database()").fetchone()[0] == "shop_target"
+        assert time.monotonic() - began < 10
+        clients.wait_for_more()
+    assert clients.errors == []
 
 
 def test_two_databases_of_one_pooler(folder, bouncer, sides):
@@ -232,7 +254,7 @@ def test_one_of_two_poolers_is_gone(folder, bouncer, sides):
     poolers, tool = two_poolers(folder, bouncer, sides)
     with Clients(poolers[0].dsn("shop")) as clients:
         poolers[1].kill()
-        assert set(tool.findings()) == {"endpoint-unreachable"}
+        assert "endpoint-unreachable" in tool.findings()
         tool.run("pause:target", code=1)
         assert not poolers[0].is_paused("shop")
         poolers[1].start()
@@ -329,16 +351,17 @@ def test_a_file_that_the_pooler_does_not_read(folder, bouncer, sides):
     ({}, " pool_mode=session", "endpoint-pool-mode"),
     ({"query_wait_timeout": "3"}, "", "endpoint-wait-timeout"),
     ({"client_login_timeout": "4"}, "", "endpoint-login-timeout"),
+    ({"server_login_retry": "15"}, "", "endpoint-login-retry"),
     ({"admin_users": "somebody", "stats_users": "pooler_admin"}, "", "endpoint-privilege"),
 ])
 def test_findings(folder, bouncer, sides, settings, entry, code):
-    pooler = bouncer({"shop": sides[0] + entry}, settings)
+    pooler = bouncer({"shop": sides[0] + entry}, {"server_login_retry": "1", **settings})
     tool = Tool(folder, {"pgbouncer": pooler.portage_entry({"shop": sides})})
     assert set(tool.findings()) == {code}
 
 
 def test_findings_of_entries(folder, bouncer, sides):
-    pooler, tool = one_pooler(folder, bouncer, sides)
+    pooler, tool = one_pooler(folder, bouncer, sides, {"server_login_retry": "1"})
     assert set(tool.findings(live="target")) == {"endpoint-side"}
     pooler.admin("PAUSE shop")
     assert set(tool.findings()) == {"endpoint-paused"}
