@@ -378,9 +378,21 @@ static struct column_set put_items(struct builder *builder,
     return uses;
 }
 
+/* Whether what is equal as text is found by `=` too, which an index may serve. */
+static bool is_found_by_equality(const struct column *column)
+{
+    switch (column->base_oid) {
+    case OID_INT2: case OID_INT4: case OID_INT8: case OID_OID: case OID_TEXT: case OID_VARCHAR:
+    case OID_UUID: case OID_DATE: case OID_TIMESTAMP: case OID_TIMESTAMPTZ: case OID_NUMERIC:
+        return column->not_null;
+    default:
+        return false;
+    }
+}
+
 /*
  * portage_row."id" = m."id" AND …. Without a key all columns are compared, as text, because not every
- * type has an equality (json), and nulls are equal.
+ * type has an equality (json), and nulls are equal; an index on some of them is used where it can be.
  */
 static void put_match(struct builder *builder, const char *row)
 {
@@ -390,6 +402,15 @@ static void put_match(struct builder *builder, const char *row)
         if (!item_identifies(mapping, i))
             continue;
         struct buffer *sql = &builder->sql;
+        const struct column *column = mapping->items[i].target;
+        if (!mapping->has_key && is_found_by_equality(column)) {
+            buffer_printf(sql, "%s%s.", word, row);
+            quote_ident(sql, column->name);
+            buffer_puts(sql, " = m.");
+            quote_ident(sql, column->name);
+            buffer_printf(sql, "::%s", column->type);
+            word = " AND ";
+        }
         const char *equals = mapping_item_is_key(mapping, i) ? " = m." : " IS NOT DISTINCT FROM m.";
         buffer_printf(sql, "%s%s.", word, row);
         quote_ident(sql, item_target_name(mapping, i));
