@@ -11,6 +11,8 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+enum { LOCK_ATTEMPTS = 20, LOCK_AGAIN_US = 50 * 1000 };
+
 static const struct step steps[] = {
     {"ready", step_ready}, {"pause", step_pause}, {"fence", step_fence},
     {"seal", step_seal},   {"drain", step_drain}, {"check", step_check},
@@ -190,16 +192,28 @@ static bool check_schemas(const struct work *work, struct error *err)
     return true;
 }
 
+/* For a moment `run` has it, too, when it restores what a dead process left. */
+static bool take_lock(struct work *work, struct error *err)
+{
+    bool taken = false;
+    char holder[256];
+    for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
+        if (!journal_try_lock(work->control, &taken, holder, err))
+            return false;
+        if (taken)
+            return true;
+        if (stop_wait(work->switching->stop, LOCK_AGAIN_US))
+            return stop_error(err);
+    }
+    return in_use(holder, err);
+}
+
 /* The lock, the epoch, and only then what the journal says. */
 static bool take_over(struct work *work, bool *at_goal, struct error *err)
 {
-    bool taken;
-    char holder[256], *live;
-    if (!check_schemas(work, err) || !journal_try_lock(work->control, &taken, holder, err))
-        return false;
-    if (!taken)
-        return in_use(holder, err);
-    if (!journal_raise_epoch(work->servers, work->servers_count, &work->epoch, err) ||
+    char *live;
+    if (!check_schemas(work, err) || !take_lock(work, err) ||
+        !journal_raise_epoch(work->servers, work->servers_count, &work->epoch, err) ||
         !journal_live(work->control, &live, err))
         return false;
     *at_goal = strcmp(live, work->to->name) == 0;
