@@ -134,6 +134,15 @@ class Switch:
             INSERT INTO portage.setting VALUES ('live', '{live}')
                 ON CONFLICT (name) DO UPDATE SET value = excluded.value;""")
         self.carried.portage.wait_for_phase("backward" if live == "target" else "ready", 30)
+        # `run` opens the side that is live.
+        wait_until(lambda: self.is_open(live), 30, f"the gate of the {live} to open",
+                   explain=self.carried.portage.explain)
+
+    def is_open(self, live):
+        sql = "SELECT fence IS NULL FROM portage.gate"
+        rows = (self.carried.source_sql(sql) if live == "source"
+                else [row for shard in range(2) for row in self.carried.shard_sql(shard, sql)])
+        return all(is_open for is_open, in rows)
 
     def wait_back(self, timeout=60):
         """Everything that the shards wrote is at the source: markers of each have come through."""
