@@ -41,7 +41,7 @@ bool endpoint_is_ours(const struct endpoint *endpoint);
  * long requests may have to wait. Not while paused: what a dead process left is restored first.
  * False only when it could not look (a time limit, a request to stop); what is wrong is a finding:
  * endpoint-unreachable, endpoint-privilege, endpoint-pool-mode, endpoint-wait-timeout, endpoint-login-timeout,
- * endpoint-paused, endpoint-file, endpoint-entry, endpoint-side, endpoint-ttl, endpoint-command,
+ * endpoint-login-retry, endpoint-paused, endpoint-file, endpoint-entry, endpoint-side, endpoint-ttl, endpoint-command,
  * endpoint-none.
  */
 bool endpoint_check(struct endpoint *endpoint, enum endpoint_side live, int switch_limit_ms,

@@ -6,6 +6,9 @@
  * - There is no cancelling the PAUSE of one database: its console is closed, and another resumes it.
  * - A console that waits for PAUSE is answered when no paused database of the pooler has a connection
  *   left: together or not at all. It must be gone before the next PAUSE, whose answer it would take.
+ * - A login at the server that PAUSE cuts off counts as one that failed: after RESUME no connection would be
+ *   made for server_login_retry, and clients that ask meanwhile be turned away. So PAUSE is for when no
+ *   login is under way (pgbouncer_pause.c).
  * - RELOAD answers before anything is known to be in force, and also when the file could not be read:
  *   SHOW DATABASES tells.
  */
@@ -16,11 +19,7 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum {
-    ANSWER_MS = 3000,
-    GAP_FIRST_MS = 200, /* how long the application goes on between two tries */
-    GAP_MOST_MS = 5000,
-};
+enum { ANSWER_MS = 3000 };
 
 /* ---- life ---- */
 
@@ -78,7 +77,7 @@ static void poolers_close(void *state)
     free(poolers);
 }
 
-static void begin_call(struct poolers *poolers)
+void poolers_begin(struct poolers *poolers)
 {
     arena_clear(&poolers->call);
     for (unsigned p = 0; p < poolers->count; p++)
@@ -90,8 +89,7 @@ static bool failed(const struct pooler *pooler)
     return pooler->err.class != ERROR_NONE;
 }
 
-/* The first pooler's error, if any. */
-static bool end_call(const struct poolers *poolers, struct error *err)
+bool poolers_end(const struct poolers *poolers, struct error *err)
 {
     for (unsigned p = 0; p < poolers->count; p++) {
         if (failed(&poolers->items[p])) {
@@ -256,7 +254,7 @@ static bool end_lead(struct pooler *pooler, struct error *err)
                       "Its log says why its RELOAD failed, or the file is not one that it reads.");
 }
 
-static void wait_for_controls(struct poolers *poolers)
+void poolers_wait_for_controls(struct poolers *poolers)
 {
     struct console **controls =
         arena_alloc(&poolers->call, poolers->count * sizeof(struct console *));
@@ -269,7 +267,7 @@ static void lead_all(struct poolers *poolers, enum endpoint_side side)
 {
     for (unsigned p = 0; p < poolers->count; p++)
         begin_lead(&poolers->items[p], side, &poolers->items[p].err);
-    wait_for_controls(poolers);
+    poolers_wait_for_controls(poolers);
     for (unsigned p = 0; p < poolers->count; p++) {
         if (!failed(&poolers->items[p]))
             end_lead(&poolers->items[p], &poolers->items[p].err);
@@ -279,14 +277,14 @@ static void lead_all(struct poolers *poolers, enum endpoint_side side)
 static bool poolers_lead(void *state, enum endpoint_side side, struct error *err)
 {
     struct poolers *poolers = state;
-    begin_call(poolers);
+    poolers_begin(poolers);
     lead_all(poolers, side);
-    return end_call(poolers, err);
+    return poolers_end(poolers, err);
 }
 
 /* ---- resume ---- */
 
-static bool send_each(struct pooler *pooler, const char *verb, struct error *err)
+bool pooler_send(struct pooler *pooler, const char *verb, struct error *err)
 {
     char question[128];
     for (unsigned d = 0; d < pooler->count; d++) {
@@ -327,13 +325,12 @@ static bool end_resume(struct pooler *pooler, struct error *err)
     return true;
 }
 
-/* Of poolers that have not failed in this call. */
-static void resume_all(struct poolers *poolers)
+void poolers_resume_all(struct poolers *poolers)
 {
     close_waiting(poolers);
     for (unsigned p = 0; p < poolers->count; p++) {
         if (!failed(&poolers->items[p]))
-            send_each(&poolers->items[p], "RESUME", &poolers->items[p].err);
+            pooler_send(&poolers->items[p], "RESUME", &poolers->items[p].err);
     }
     consoles_wait(poolers->consoles, poolers->consoles_count,
                   clock_monotonic_us() + ANSWER_MS * 1000, NULL);
@@ -359,163 +356,26 @@ static bool leads_there(struct pooler *pooler, enum endpoint_side side, struct e
 static bool poolers_resume(void *state, enum endpoint_side side, struct error *err)
 {
     struct poolers *poolers = state;
-    begin_call(poolers);
+    poolers_begin(poolers);
     for (unsigned p = 0; p < poolers->count; p++)
         leads_there(&poolers->items[p], side, &poolers->items[p].err);
-    resume_all(poolers);
-    return end_call(poolers, err);
+    poolers_resume_all(poolers);
+    return poolers_end(poolers, err);
 }
 
 static bool poolers_restore(void *state, enum endpoint_side live, struct error *err)
 {
     struct poolers *poolers = state;
     struct error first = ERROR_INIT;
-    begin_call(poolers);
+    poolers_begin(poolers);
     lead_all(poolers, live);
-    bool led = end_call(poolers, &first);
-    begin_call(poolers); /* those that could not be led too */
-    resume_all(poolers);
+    bool led = poolers_end(poolers, &first);
+    poolers_begin(poolers); /* those that could not be led too */
+    poolers_resume_all(poolers);
     if (led)
-        return end_call(poolers, err);
+        return poolers_end(poolers, err);
     *err = first;
     return false;
-}
-
-/* ---- pause ---- */
-
-static const char *shown(const struct console *console, int row, const char *column)
-{
-    return or_else(console_cell(console, row, column), "?");
-}
-
-/* A server connection that a transaction on one of our databases has. */
-static bool is_holder(const struct pooler *pooler, int row)
-{
-    if (strncmp(shown(&pooler->control, row, "state"), "active", 6) != 0)
-        return false;
-    for (unsigned d = 0; d < pooler->count; d++) {
-        if (strcmp(shown(&pooler->control, row, "database"),
-                   pooler->databases[d].config->name.text) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Who is in a transaction still: the first three. Where it is not known, nothing is said. */
-static void name_holders(struct pooler *pooler, struct error *err)
-{
-    const struct console *control = &pooler->control;
-    struct error ignored = ERROR_INIT;
-    struct buffer text;
-    unsigned named = 0;
-    if (!console_ask(&pooler->control, "SHOW SERVERS", &ignored))
-        return;
-    buffer_init(&text, sizeof err->detail);
-    for (int row = 0; row < PQntuples(control->result) && named < 3; row++) {
-        if (!is_holder(pooler, row))
-            continue;
-        buffer_printf(&text, "%s\"%s\" is held by server process %s at %s:%s, user %s, since %s",
-                      named++ > 0 ? "; " : "", shown(control, row, "database"),
-                      shown(control, row, "remote_pid"), shown(control, row, "addr"),
-                      shown(control, row, "port"), shown(control, row, "user"),
-                      shown(control, row, "request_time"));
-    }
-    error_detail(err, "%s", buffer_text(&text));
-    buffer_release(&text);
-}
-
-enum pause_end { PAUSE_DONE, PAUSE_TIMED_OUT, PAUSE_FAILED };
-
-static bool open_all(struct poolers *poolers, struct error *err)
-{
-    for (unsigned c = 0; c < poolers->consoles_count; c++) {
-        if (!console_open(poolers->consoles[c], err))
-            return false;
-    }
-    return true;
-}
-
-static bool still_waiting(const struct pooler *pooler)
-{
-    for (unsigned d = 0; d < pooler->count; d++) {
-        if (pooler->databases[d].console.waiting)
-            return true;
-    }
-    return false;
-}
-
-static enum pause_end judge_pause(struct poolers *poolers, struct error *err)
-{
-    for (unsigned c = 0; c < poolers->consoles_count; c++) {
-        struct console *console = poolers->consoles[c];
-        if (!console->waiting && !console_answered(console, err))
-            return PAUSE_FAILED;
-    }
-    if (stop_requested(poolers->stop)) {
-        stop_error(err);
-        return PAUSE_FAILED;
-    }
-    for (unsigned p = 0; p < poolers->count; p++) {
-        struct pooler *pooler = &poolers->items[p];
-        if (!still_waiting(pooler))
-            continue;
-        error_set(err, ERROR_LIMIT, "the pooler at %s could not be paused in %d ms",
-                  pooler->control.name, poolers->config->pause_ms);
-        name_holders(pooler, err);
-        return PAUSE_TIMED_OUT;
-    }
-    return PAUSE_DONE;
-}
-
-/* Connected first, so that the time which counts, in which clients wait, is that of PAUSE alone. */
-static enum pause_end pause_once(struct poolers *poolers, struct error *err)
-{
-    if (!open_all(poolers, err))
-        return PAUSE_FAILED;
-    int64_t deadline_us = clock_monotonic_us() + (int64_t)poolers->config->pause_ms * 1000;
-    for (unsigned p = 0; p < poolers->count; p++) {
-        if (!send_each(&poolers->items[p], "PAUSE", err))
-            return PAUSE_FAILED;
-    }
-    consoles_wait(poolers->consoles, poolers->consoles_count, deadline_us, poolers->stop);
-    return judge_pause(poolers, err);
-}
-
-/* What cannot be reached now is told: it may stay paused. */
-static void undo_pause(struct poolers *poolers)
-{
-    struct error error = ERROR_INIT;
-    begin_call(poolers);
-    resume_all(poolers);
-    if (!end_call(poolers, &error))
-        log_error_as(LOG_WARNING, &error);
-}
-
-static int next_gap(int gap_ms)
-{
-    return gap_ms * 2 < GAP_MOST_MS ? gap_ms * 2 : GAP_MOST_MS;
-}
-
-static bool poolers_pause(void *state, enum endpoint_side to, struct error *err)
-{
-    struct poolers *poolers = state;
-    int gap_ms = GAP_FIRST_MS, attempts = poolers->config->pause_attempts;
-    (void)to;
-    for (int attempt = 1;; attempt++, gap_ms = next_gap(gap_ms)) {
-        begin_call(poolers);
-        enum pause_end end = pause_once(poolers, err);
-        if (end == PAUSE_DONE)
-            return true;
-        undo_pause(poolers);
-        if (end == PAUSE_FAILED)
-            return false;
-        if (attempt == attempts)
-            return error_hint(err, "End that transaction, or raise endpoint.pause_ms.");
-        log_info("%s (attempt %d of %d); %s", err->message, attempt, attempts, err->detail);
-        if (stop_wait(poolers->stop, (int64_t)gap_ms * 1000))
-            return stop_error(err);
-        error_clear(err);
-    }
 }
 
 const struct endpoint_ops endpoint_pgbouncer = {

@@ -3,6 +3,8 @@
 #include "endpoint/poolers.h"
 #include "endpoint/textfile.h"
 
+enum { LOGIN_RETRY_S_MAX = 1 };
+
 struct checking {
     struct pooler *pooler;
     struct findings *findings;
@@ -59,6 +61,20 @@ static void check_timeout(struct checking *checking, const char *name, const cha
                  value, checking->limit_ms);
 }
 
+/* Should a login fail just then, clients are turned away for so long. */
+static void check_login_retry(struct checking *checking)
+{
+    const char *value = setting(&checking->pooler->control, "server_login_retry");
+    if (value == NULL || strtod(value, NULL) <= LOGIN_RETRY_S_MAX)
+        return;
+    findings_add(
+        checking->findings, SEVERITY_WARNING, "endpoint-login-retry", AT_POOLER(checking),
+        NAME_OF(checking), "server_login_retry = 1",
+        "server_login_retry is %s s: after a login at a server that failed, or that the switch"
+        " cut off, clients are turned away for so long",
+        value);
+}
+
 /* *session: what a database does that says nothing about it. */
 static bool check_settings(struct checking *checking, bool *session, struct error *err)
 {
@@ -68,6 +84,7 @@ static bool check_settings(struct checking *checking, bool *session, struct erro
     *session = is_session(setting(control, "pool_mode"));
     check_timeout(checking, "query_wait_timeout", "endpoint-wait-timeout", SEVERITY_REFUSE);
     check_timeout(checking, "client_login_timeout", "endpoint-login-timeout", SEVERITY_WARNING);
+    check_login_retry(checking);
     return true;
 }
 

@@ -49,6 +49,22 @@ bool pooler_wants(struct pooler *pooler, enum endpoint_side side, struct buffer 
 bool pooled_in_force(const struct pooler *pooler, const struct pooled *database);
 bool pooled_paused(const struct pooler *pooler, const struct pooled *database);
 
+/* A call begins, and ends: with the first pooler's error, if any. */
+void poolers_begin(struct poolers *poolers);
+bool poolers_end(const struct poolers *poolers, struct error *err) MUST_CHECK;
+
+/* Sends `verb "database"` to all databases of a pooler, each by its own console. */
+bool pooler_send(struct pooler *pooler, const char *verb, struct error *err);
+
+/* Until every pooler has answered what its console was asked. */
+void poolers_wait_for_controls(struct poolers *poolers);
+
+/* Of poolers that have not failed in this call. */
+void poolers_resume_all(struct poolers *poolers);
+
+/* pgbouncer_pause.c */
+bool poolers_pause(void *state, enum endpoint_side to, struct error *err) MUST_CHECK;
+
 /* What stands against it (pgbouncer_check.c). */
 bool poolers_check(void *state, enum endpoint_side live, int switch_limit_ms,
                    struct findings *findings, struct error *err) MUST_CHECK;

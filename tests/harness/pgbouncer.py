@@ -21,7 +21,7 @@ SETTINGS = {
     "listen_addr": "127.0.0.1", "auth_type": "trust", "pool_mode": "transaction",
     "max_client_conn": "1000", "default_pool_size": "40", "ignore_startup_parameters":
     "extra_float_digits,options", "admin_users": ADMIN, "stats_users": "pooler_stats",
-    "log_connections": "0", "log_disconnections": "0", "server_login_retry": "1",
+    "log_connections": "0", "log_disconnections": "0",
 }
 
 
