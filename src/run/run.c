@@ -9,6 +9,8 @@
 
 enum {
     STANDBY_POLL_US = 500 * 1000,
+    GOING_POLL_US = 10 * 1000, /* at first: a session of our own may just be going */
+    GOING_POLLS = 20,
     BACKOFF_FIRST_US = 500 * 1000,
     BACKOFF_MAX_US = 30 * 1000 * 1000,
     COLLISIONS_MAX = 20,
@@ -19,6 +21,7 @@ enum {
 static PGconn *take_lock(const struct config *config, struct stop *stop, struct error *err)
 {
     bool taken = false, told = false;
+    int polls = 0;
     PGconn *lock = conn_open(config->shards[0].text, CONN_SESSION, "instance", err);
     while (lock != NULL && !taken) {
         if (!epoch_try_lock(lock, &taken, err))
@@ -27,10 +30,11 @@ static PGconn *take_lock(const struct config *config, struct stop *stop, struct 
             log_info("the other instance is gone: taking over");
         if (taken)
             return lock;
-        if (!told)
+        bool going = polls++ < GOING_POLLS;
+        if (!told && !going)
             log_info("another instance is running: waiting as a standby");
-        told = true;
-        if (stop_wait(stop, STANDBY_POLL_US)) {
+        told = !going;
+        if (stop_wait(stop, going ? GOING_POLL_US : STANDBY_POLL_US)) {
             stop_error(err);
             break;
         }

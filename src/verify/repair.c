@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "state/setting.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "verify/position.h"
@@ -269,10 +270,24 @@ static bool repair_one(struct session *session, const struct suspect *suspect,
     return ok;
 }
 
+/* Once the application writes to the target, it is the source that is behind. */
+static bool check_live(struct session *session, struct error *err)
+{
+    char *live;
+    if (!setting_get(session->shards[0], "live", &live, err))
+        return false;
+    bool target = live != NULL && strcmp(live, "target") == 0;
+    free(live);
+    return !target || error_set(err, ERROR_CONFIG,
+                                "cannot repair: the target is live, and the source follows it");
+}
+
 bool repair(struct session *session, struct judgement *judgement, struct suspects *suspects,
             uint64_t *repaired, struct error *err)
 {
     *repaired = 0;
+    if (judgement->guilty != NULL && !check_live(session, err))
+        return false;
     while (judgement->guilty != NULL) {
         struct suspect *suspect = judgement->guilty;
         bool done = false;

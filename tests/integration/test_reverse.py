@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from harness.migration import lsn
 from harness.polling import wait_until
 from harness.writers import TableSpec, Writers
 
@@ -328,4 +329,87 @@ def test_backward_and_servers_that_die(postgres, migration):
         server.kill9()
         server.start()
         switch.wait_back(timeout=90)
+    assert carried.compare().differences == 0, str(carried.compare())
+
+
+# ---- what has to be there before, and what cannot come back ----
+
+BACK_SLOTS_SQL = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name ~ '_back_'" \
+                 " AND database = current_database()"
+
+
+def test_slots_at_rest_are_advanced(migration):
+    carried = migration(DDL + ROWS, DDL, BY_ID).run_until_ready()
+    carried.portage.wait_for_log("the way back is ready")
+    carried.source_sql("UPDATE public.t SET n = n + 1")
+    carried.wait_caught_up()
+    for shard in range(2):
+        written = lsn(carried.shard_sql(shard, "SELECT pg_current_wal_insert_lsn()")[0][0])
+        wait_until(lambda: lsn(carried.shard_sql(shard, BACK_SLOTS_SQL)[0][0]) >= written, 30,
+                   "the slot to be advanced", interval=0.5)
+        lanes = carried.source_sql("SELECT progress FROM portage.lane WHERE stream = %s", [shard])
+        assert len(lanes) == 2 and all(lsn(progress) >= written for progress, in lanes)
+    slots = {slot["on"]: slot for slot in carried.portage.status()["slots"]}
+    assert all(slots[name]["exists"] for name in ("source", "shard 0", "shard 1"))
+    assert slots["source"]["active"] and not slots["shard 0"]["active"]
+
+
+def test_without_wal_for_it_there_is_no_way_back(postgres, migration):
+    target = postgres(15, settings={"wal_level": "replica"})
+    carried = migration(DDL + ROWS, DDL, BY_ID, targets=[target]).run_until_ready()
+    carried.portage.wait_for_log("wal_level is replica")
+    assert carried.portage.log_contains("ALTER SYSTEM SET wal_level = logical")
+    said = carried.shard_sql(0, "SELECT detail->>'problem' FROM portage.journal"
+                                " WHERE step = 'no way back'")
+    assert said == [("wal_level is replica",)]
+    carried.source_sql("UPDATE public.t SET n = n + 1")
+    carried.finish_load_and_compare()
+    carried.portage.stop()
+    carried.portage.abort()
+    assert carried.leftovers() == []
+
+
+def test_a_unique_value_that_another_shard_must_free_first(migration):
+    ddl = "CREATE TABLE public.t (id bigint PRIMARY KEY, name text UNIQUE);"
+    carried = migration(ddl + "INSERT INTO public.t SELECT g, 'n' || g FROM generate_series(1, 50) g;",
+                        ddl, BY_ID).run_until_ready()
+    switch = Switch(carried)
+    switch.to_target()
+    giver, taker = (keys_of(carried, shard, 50)[0] for shard in range(2))
+    said = carried.source_server.log_position()
+    with hold_stream(carried, 0):
+        carried.shard_sql(0, f"UPDATE public.t SET name = 'freed' WHERE id = {giver}")
+        carried.shard_sql(1, f"UPDATE public.t SET name = 'n{giver}' WHERE id = {taker}")
+        carried.source_server.wait_for_log("duplicate key value violates", said)
+    switch.wait_back()
+    carried.assert_equal()
+
+
+def test_truncate_on_the_way_back(carried):
+    switch = Switch(carried)
+    switch.to_target()
+    for shard in range(2):
+        carried.shard_sql(shard, "TRUNCATE public.currencies")
+    switch.wait_back()
+    assert carried.source_sql("SELECT count(*) FROM public.currencies") == [(0,)]
+    carried.shard_sql(1, "TRUNCATE public.orders")
+    assert carried.portage.wait(30) != 0
+    assert carried.portage.log_contains("a TRUNCATE of public.orders on a shard cannot be brought back")
+    assert carried.source_sql("SELECT count(*) > 0 FROM public.orders") == [(True,)]
+
+
+def test_a_partition_made_while_the_target_is_live(migration):
+    source = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
+    target = """CREATE TABLE public.t (id bigint PRIMARY KEY, n int) PARTITION BY RANGE (id);
+                CREATE TABLE public.t_0 PARTITION OF public.t FOR VALUES FROM (0) TO (2000);"""
+    carried = migration(source + ROWS, target, BY_ID).run_until_ready()
+    switch = Switch(carried)
+    switch.to_target()
+    late = [key for key in keys_of(carried, 0, 3000) if key > 2000][:20]
+    carried.shard_sql(0, "CREATE TABLE public.t_1 PARTITION OF public.t FOR VALUES FROM (2000) TO (4000);"
+                         f"INSERT INTO public.t SELECT k, 1 FROM unnest(ARRAY{late}) k;"
+                         f"DELETE FROM public.t WHERE id = {late[0]};"
+                         "UPDATE public.t SET n = -n")
+    carried.shard_sql(1, "CREATE TABLE public.t_1 PARTITION OF public.t FOR VALUES FROM (2000) TO (4000)")
+    switch.wait_back()
     assert carried.compare().differences == 0, str(carried.compare())
