@@ -11,7 +11,6 @@
 
 /* Appends the SQL that makes one, with what it cannot do said in comments. `migration` is open; the
  * target's DDL may not be applied yet, and nothing stays changed. CONFIG when the mappings are refused. */
-bool coordinator_ddl(struct migration *migration, struct buffer *sql,
-                     struct error *err) MUST_CHECK;
+bool coordinator_ddl(struct migration *migration, struct buffer *sql, struct error *err) MUST_CHECK;
 
 #endif

@@ -17,7 +17,7 @@ struct ask {
     const char *sql;      /* … its text */
     int values_count;
     const char *values[ASK_VALUES_MAX];
-    PGresult *result;     /* the answer: PQclear() is the caller's */
+    PGresult *result; /* the answer: PQclear() is the caller's */
 };
 
 /* False when any of them failed, with the first error; all answers that came are there. */

@@ -83,10 +83,11 @@ static void sequence_fill(struct sequence *sequence, const PGresult *result, int
     sequence->schema = arena_strdup(arena, result_text(result, row, 1));
     sequence->name = arena_strdup(arena, result_text(result, row, 2));
     sequence->quoted = quote_name_dup(arena, sequence->schema, sequence->name);
-    sequence->shape = (struct sequence_shape){
-        .increment = result_int(result, row, 3), .start = result_int(result, row, 4),
-        .min = result_int(result, row, 5), .max = result_int(result, row, 6),
-        .cycle = result_bool(result, row, 7)};
+    sequence->shape = (struct sequence_shape){.increment = result_int(result, row, 3),
+                                              .start = result_int(result, row, 4),
+                                              .min = result_int(result, row, 5),
+                                              .max = result_int(result, row, 6),
+                                              .cycle = result_bool(result, row, 7)};
     sequence->owner = arena_strdup(arena, result_text(result, row, 8));
     sequence->may_read = result_bool(result, row, 9) && result_bool(result, row, 12);
     sequence->may_set = result_bool(result, row, 10);
@@ -95,10 +96,11 @@ static void sequence_fill(struct sequence *sequence, const PGresult *result, int
     sequence->own = sequence->shape;
     if (PQgetisnull(result, row, 13))
         return;
-    sequence->own = (struct sequence_shape){
-        .increment = result_int(result, row, 13), .start = result_int(result, row, 14),
-        .min = result_int(result, row, 15), .max = result_int(result, row, 16),
-        .cycle = sequence->shape.cycle};
+    sequence->own = (struct sequence_shape){.increment = result_int(result, row, 13),
+                                            .start = result_int(result, row, 14),
+                                            .min = result_int(result, row, 15),
+                                            .max = result_int(result, row, 16),
+                                            .cycle = sequence->shape.cycle};
     sequence->has_origin = !PQgetisnull(result, row, 17);
     sequence->origin = result_int(result, row, 17);
 }
@@ -146,8 +148,7 @@ static bool read_columns(PGconn *conn, struct arena *arena, const struct sequenc
     struct sequence_column *columns = arena_alloc(arena, ((size_t)rows + 1) * sizeof *columns);
     for (int row = 0; row < rows; row++) {
         struct sequence wanted = {.oid = (uint32_t)result_int(result, row, 0)}, *key = &wanted;
-        struct sequence **found =
-            bsearch(&key, sorted, list->count, sizeof *sorted, compare_oids);
+        struct sequence **found = bsearch(&key, sorted, list->count, sizeof *sorted, compare_oids);
         column_fill(&columns[row], result, row, arena);
         if (found != NULL && (*found)->columns_count++ == 0)
             (*found)->columns = &columns[row];

@@ -84,9 +84,8 @@ bool sequence_look_read(struct sequence_look *look, const struct sequences_sides
         !read_side(look, &look->to, sides->back, err))
         return false;
     const struct sequence_list *to = &look->to.servers[0].list;
-    struct sequence_feeds *feeds =
-        sequence_feeds_find(sides->config, sides->set, sides->back, &look->from.servers[0].list, to,
-                            arena, findings);
+    struct sequence_feeds *feeds = sequence_feeds_find(
+        sides->config, sides->set, sides->back, &look->from.servers[0].list, to, arena, findings);
     look->goals_count = to->count;
     look->goals = arena_alloc(arena, (to->count + 1) * sizeof *look->goals);
     for (unsigned t = 0; t < to->count; t++)
@@ -233,10 +232,11 @@ static void judge_rights(const struct judge *judge, const struct sequence_server
                arena_printf(arena, "GRANT UPDATE ON SEQUENCE %s TO %s;", sequence->quoted, role),
                "may not be set at a switch");
     if (!sequence->may_alter && sequence_look_shared(judge->look))
-        CANNOT(judge, "sequence-owner", server, sequence,
-               arena_printf(arena, "GRANT %s TO %s;", quote_ident_dup(arena, sequence->owner), role),
-               "gets an increment of its own on each shard, which takes its owner, %s",
-               sequence->owner);
+        CANNOT(
+            judge, "sequence-owner", server, sequence,
+            arena_printf(arena, "GRANT %s TO %s;", quote_ident_dup(arena, sequence->owner), role),
+            "gets an increment of its own on each shard, which takes its owner, %s",
+            sequence->owner);
 }
 
 /* The largest blocks that there is room for. */
@@ -257,10 +257,11 @@ static void judge_room(const struct judge *judge, const struct sequence_server *
     struct sequence_state state;
     int percent = goal->is_used ? sequence_percent(&sequence->own, goal->used, goal->end) : 0;
     if (!shaped && sequence_goal_in_blocks(judge->look, goal))
-        CANNOT(judge, "sequence-range", server, sequence, range_fix(judge, goal),
-               "has no room for a block of %lld values: it is to begin behind %lld and ends at %lld",
-               (long long)judge->look->sides->config->sequence_range, (long long)goal->origin,
-               (long long)goal->end);
+        CANNOT(
+            judge, "sequence-range", server, sequence, range_fix(judge, goal),
+            "has no room for a block of %lld values: it is to begin behind %lld and ends at %lld",
+            (long long)judge->look->sides->config->sequence_range, (long long)goal->origin,
+            (long long)goal->end);
     else if (!shaped || !sequence_goal_stand(judge->look, goal, number, &state))
         CANNOT(judge, "sequence-full", server, sequence,
                "A bigint, for the sequence (ALTER SEQUENCE … AS bigint) and for the column; or a"
@@ -291,8 +292,8 @@ static void judge_feeds(const struct judge *judge, const struct sequence_goal *g
                                   quote_name_dup(arena, column->schema, column->table),
                                   quote_ident_dup(arena, column->name)),
                      "no sequence of the other side feeds it, and no index gives the largest"
-                     " value of %s.%s: it is read whole in the pause", column->table,
-                     column->name);
+                     " value of %s.%s: it is read whole in the pause",
+                     column->table, column->name);
     }
 }
 

@@ -224,8 +224,9 @@ static void make_asks(struct sequence_reading *reading)
     const struct sequence_look *look = reading->look;
     unsigned here = batches_of(look->goals_count, SEQUENCES_AT_ONCE) + reading->columns_count;
     unsigned there = batches_of(reading->feeds_count, SEQUENCES_AT_ONCE);
-    reading->asks = arena_zalloc(look->arena, (here * look->to.count + there * look->from.count + 1) *
-                                                  sizeof *reading->asks);
+    reading->asks =
+        arena_zalloc(look->arena, (here * look->to.count + there * look->from.count + 1) *
+                                      sizeof *reading->asks);
     for (unsigned s = 0; s < look->from.count; s++)
         ask_last(reading, &look->from.servers[s], reading->feeds, reading->feeds_count);
     for (unsigned s = 0; s < look->to.count; s++) {
@@ -281,8 +282,8 @@ static void take(struct sequence_reading *reading)
     unsigned batches = batches_of(look->goals_count, SEQUENCES_AT_ONCE);
     const struct ask *at =
         reading->asks + batches_of(reading->feeds_count, SEQUENCES_AT_ONCE) * look->from.count;
-    unsigned *places = arena_zalloc(look->arena, (look->from.servers[0].list.count + 1) *
-                                                     sizeof *places);
+    unsigned *places =
+        arena_zalloc(look->arena, (look->from.servers[0].list.count + 1) * sizeof *places);
     for (unsigned f = 0; f < reading->feeds_count; f++)
         places[reading->feeds[f]] = f;
     take_feeds(reading, places);

@@ -104,8 +104,7 @@ bool sequence_disjoint(const struct sequence_shape *a, const struct sequence_sha
 {
     if (a->max < b->min || b->max < a->min)
         return true;
-    return a->increment == b->increment &&
-           modulo((wide)a->start - b->start, step_of(a)) != 0;
+    return a->increment == b->increment && modulo((wide)a->start - b->start, step_of(a)) != 0;
 }
 
 bool sequence_gives(const struct sequence_shape *shape, int64_t value)

@@ -105,7 +105,8 @@ static bool alter_server(struct sequences *sequences, unsigned server, struct er
 
 static bool alter_all(struct sequences *sequences, struct error *err)
 {
-    for (unsigned s = 0; sequence_look_shared(&sequences->look) && s < sequences->look.to.count; s++) {
+    for (unsigned s = 0; sequence_look_shared(&sequences->look) && s < sequences->look.to.count;
+         s++) {
         if (!alter_server(sequences, s, err))
             return false;
     }
@@ -145,8 +146,8 @@ static void make_asks(struct sequences *sequences)
     unsigned batches = batches_of(sequences);
     sequences->set_sql = make_set_sql(sequences->sides.guard, &sequences->arena);
     sequences->asks_count = batches * look->to.count;
-    sequences->asks = arena_zalloc(&sequences->arena,
-                                   (sequences->asks_count + 1) * sizeof *sequences->asks);
+    sequences->asks =
+        arena_zalloc(&sequences->arena, (sequences->asks_count + 1) * sizeof *sequences->asks);
     for (unsigned a = 0; a < sequences->asks_count; a++) {
         const struct sequence_server *server = &look->to.servers[a / batches];
         sequences->asks[a].conn = server->conn;
@@ -323,10 +324,11 @@ static const char proof_sql[] =
 static const char *wrong_with(const struct sequence_goal *goal, unsigned server,
                               const PGresult *result, int row)
 {
-    struct sequence_shape shape = {
-        .increment = result_int(result, row, 0), .start = result_int(result, row, 1),
-        .min = result_int(result, row, 2), .max = result_int(result, row, 3),
-        .cycle = result_bool(result, row, 4)};
+    struct sequence_shape shape = {.increment = result_int(result, row, 0),
+                                   .start = result_int(result, row, 1),
+                                   .min = result_int(result, row, 2),
+                                   .max = result_int(result, row, 3),
+                                   .cycle = result_bool(result, row, 4)};
     int64_t last = result_int(result, row, 5);
     if (!sequence_shape_equal(&shape, &goal->shapes[server]))
         return "has another increment or other bounds than it was given";
@@ -334,7 +336,8 @@ static const char *wrong_with(const struct sequence_goal *goal, unsigned server,
         return goal->is_used ? "was not set" : NULL;
     if (!sequence_gives(&shape, last))
         return "stands at a value of another shard";
-    if (goal->is_used && !shape.cycle && sequence_further(&goal->first->own, last, goal->used) != last)
+    if (goal->is_used && !shape.cycle &&
+        sequence_further(&goal->first->own, last, goal->used) != last)
         return "stands below a value that is used";
     return NULL;
 }

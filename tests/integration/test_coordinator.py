@@ -4,6 +4,9 @@ import re
 import psycopg
 import pytest
 
+from harness import bank
+from harness.portage import Portage
+
 SOURCE = """
     CREATE SCHEMA ref;
     CREATE TYPE public.mood AS ENUM ('low', 'it''s high');
@@ -140,6 +143,29 @@ def test_a_changed_shard_key_is_refused_where_the_shards_check(coordinated):
     for shard in range(2):
         assert carried.shard_sql(shard, "SELECT count(*) FROM pg_constraint WHERE conname = 'placement'"
                                         " AND conparentid = 0 AND coninhcount = 0 AND NOT convalidated") == [(0,)]
+
+
+def test_the_bank_has_one_too(folder, source_server, target_server):
+    """Domains over domains, composite types, names that must be quoted, 41 tables; nothing applied yet."""
+    names = ["bank", "bank_0", "bank_1", "bank_coordinator"]
+    try:
+        bank.create_source(source_server, names[0])
+        for name in names[1:3]:
+            bank.create_shard(target_server, name)
+        config = folder / "portage.yaml"
+        bank.write_config(config, source_server.dsn(names[0], "portage"),
+                          [target_server.dsn(name, "portage") for name in names[1:3]])
+        ddl = Portage(config, folder).command("coordinator", "--ddl").stdout
+        coordinator = Coordinator(target_server, names[3], ddl)
+        (count,), = coordinator.sql("SELECT count(*) FROM pg_class WHERE relkind = 'p'")
+        (foreign,), = coordinator.sql("SELECT count(*) FROM pg_class WHERE relkind = 'f'")
+        (reference,), = coordinator.sql("SELECT count(*) FROM pg_class WHERE relkind = 'f'"
+                                        " AND relnamespace = 'ref'::regnamespace")
+        assert reference == 9 and foreign == 2 * count + reference and count > 25
+    finally:
+        source_server.drop_database(names[0])
+        for name in names[1:]:
+            target_server.drop_database(name)
 
 
 def test_wrong_usage(migration):

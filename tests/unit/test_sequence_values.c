@@ -87,7 +87,8 @@ static void test_blocks(void **state)
 
 static void test_stand(void **state)
 {
-    static const struct sequence_shape even = {2, 2, 1, BIG, false}, back = {-2, -2, INT64_MIN, -1, false},
+    static const struct sequence_shape even = {2, 2, 1, BIG, false},
+                                       back = {-2, -2, INT64_MIN, -1, false},
                                        block = {1, 5001, 5001, 6000, false},
                                        half = {2, 2, 2, 10, true};
     static const struct {
@@ -135,8 +136,10 @@ static void test_shards_never_meet(void **state)
                 struct sequence_shape shape;
                 int64_t last;
                 assert_true(sequence_interleave(shapes[i], s, 5, &shape));
-                assert_true(sequence_stand(&shape, used, shape.increment < 0 ? INT64_MIN : BIG, &last));
-                for (int64_t next = last + shape.increment, n = 0; n < 20; n++, next += shape.increment) {
+                assert_true(
+                    sequence_stand(&shape, used, shape.increment < 0 ? INT64_MIN : BIG, &last));
+                for (int64_t next = last + shape.increment, n = 0; n < 20;
+                     n++, next += shape.increment) {
                     assert_true(sequence_further(&shape, next, used) == next && next != used);
                     assert_true(sequence_gives(&shape, next));
                     assert_false(given[next + 2000]);
@@ -172,9 +175,12 @@ static void test_small_ones(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_interleaved_shapes), cmocka_unit_test(test_no_room_to_interleave),
-        cmocka_unit_test(test_blocks),             cmocka_unit_test(test_stand),
-        cmocka_unit_test(test_shards_never_meet),  cmocka_unit_test(test_small_ones),
+        cmocka_unit_test(test_interleaved_shapes),
+        cmocka_unit_test(test_no_room_to_interleave),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_stand),
+        cmocka_unit_test(test_shards_never_meet),
+        cmocka_unit_test(test_small_ones),
     };
     return run_unit_tests("sequence_values", tests);
 }
