@@ -6,6 +6,8 @@
 #include "switchover/gate.h"
 #include "util/clock.h"
 
+enum { STREAM_POLL_US = 100 * 1000 };
+
 /* A question to a server: each row of the answer is a finding. */
 struct question {
     enum severity severity;
@@ -189,20 +191,46 @@ static void slot_name(const struct readiness *readiness, const struct side *side
         snprintf(name, 128, "%s_back_%u", slot, server);
 }
 
-static bool check_streaming(const struct readiness *readiness, struct error *err)
+/* *server is one whose slot nobody reads; from->count when there is none. */
+static bool find_idle(const struct readiness *readiness, unsigned *server, bool *exists,
+                      struct error *err)
 {
-    for (unsigned s = 0; s < readiness->from->count; s++) {
-        char slot[128], server[24];
-        bool exists, active;
-        slot_name(readiness, readiness->from, s, slot);
-        if (!slot_active(readiness->from->conns[s], slot, &exists, &active, err))
+    for (*server = 0; *server < readiness->from->count; ++*server) {
+        char slot[128];
+        bool active;
+        slot_name(readiness, readiness->from, *server, slot);
+        if (!slot_active(readiness->from->conns[*server], slot, exists, &active, err))
             return false;
         if (!active)
-            findings_add(readiness->switching->findings, SEVERITY_REFUSE, "not-streaming", NULL,
-                         side_server(readiness->from, s, server),
-                         "Look at the log of \"pgportage run\".",
-                         exists ? "nobody reads the slot \"%s\"" : "there is no slot \"%s\"", slot);
+            return true;
     }
+    return true;
+}
+
+/* After a switch, and after an error, `run` takes a moment to begin again. */
+static bool check_streaming(const struct readiness *readiness, struct error *err)
+{
+    const struct switching *switching = readiness->switching;
+    int64_t until_us = clock_monotonic_us() + (int64_t)switching->options.max_lag_s * 1000000;
+    bool exists;
+    unsigned idle;
+    char slot[128], server[24];
+    for (;;) {
+        if (!find_idle(readiness, &idle, &exists, err))
+            return false;
+        if (idle == readiness->from->count)
+            return true;
+        if (clock_monotonic_us() >= until_us ||
+            findings_have(switching->findings, "no-instance"))
+            break;
+        if (stop_wait(switching->stop, STREAM_POLL_US))
+            return stop_error(err);
+    }
+    slot_name(readiness, readiness->from, idle, slot);
+    findings_add(switching->findings, SEVERITY_REFUSE, "not-streaming", NULL,
+                 side_server(readiness->from, idle, server),
+                 "Look at the log of \"pgportage run\".",
+                 exists ? "nobody reads the slot \"%s\"" : "there is no slot \"%s\"", slot);
     return true;
 }
 

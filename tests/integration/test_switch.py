@@ -45,8 +45,9 @@ def prove(carried):
 
 
 def switch(carried, verb, *options, check=True, env=None, timeout=60):
-    portage = carried.instances[-1] if env is None else carried.instance(f"x{len(carried.instances)}",
-                                                                         env=env)
+    portage = carried.portage
+    if env is not None:
+        portage = carried.instance(f"x{len(carried.instances)}", env=env)
     done = portage.command("--json", verb, *QUICK, *options, check=False, timeout=timeout)
     assert not check or done.returncode == 0, f"{done.returncode}\n{done.stdout}{done.stderr}"
     return done
@@ -506,4 +507,5 @@ def test_under_load(migration):
     rows = {row for row, in carried.source_sql("SELECT id FROM public.t")}
     lost = {ack[0] for ack in application.acks} - rows
     assert not lost, f"{len(lost)} lost"
+    carried.shard_sql(0, "DROP TABLE public.placement")
     carried.finish_load_and_compare()
