@@ -161,11 +161,11 @@ static void show(const struct switching *switching, const struct switch_result *
         print_result(switching, result);
         return;
     }
-    json_t *object = json_pack(
-        "{s:s, s:s, s:I, s:f, s:O, s:o}", "outcome", outcome_name(result->outcome), "switch",
-        switch_verb(switching->goal), "epoch", (json_int_t)result->epoch, "closed_ms",
-        (double)result->closed_us / 1000, "steps", result->steps, "findings",
-        findings_json(switching->findings));
+    json_t *object =
+        json_pack("{s:s, s:s, s:I, s:f, s:O, s:o}", "outcome", outcome_name(result->outcome),
+                  "switch", switch_verb(switching->goal), "epoch", (json_int_t)result->epoch,
+                  "closed_ms", (double)result->closed_us / 1000, "steps", result->steps, "findings",
+                  findings_json(switching->findings));
     show_json(object);
     json_decref(object);
 }
@@ -211,9 +211,9 @@ static bool attempt(const struct config *config, enum endpoint_side goal,
               (migration.findings.refused == 0 || migration_refused(&migration, err));
     if (ok) { /* what the mapping is worth is for plan to say */
         migration.findings.count = 0;
-        ok = (!arguments->verify || settle || prove(&migration, stop, err)) &&
-             (settle ? switch_settle(&switching, result, err)
-                     : switch_run(&switching, result, err));
+        ok =
+            (!arguments->verify || settle || prove(&migration, stop, err)) &&
+            (settle ? switch_settle(&switching, result, err) : switch_run(&switching, result, err));
     }
     if (ok)
         show(&switching, result, arguments->json);
@@ -254,9 +254,9 @@ static int run(const struct config *config, enum endpoint_side goal,
     json_decref(result.steps);
     if (!ok)
         return command_failed(&err);
-    bool wanted = arguments->abort ? result.outcome == SWITCH_RESTORED
-                                   : result.outcome != SWITCH_REFUSED &&
-                                         result.outcome != SWITCH_RESTORED;
+    bool wanted = arguments->abort
+                      ? result.outcome == SWITCH_RESTORED
+                      : result.outcome != SWITCH_REFUSED && result.outcome != SWITCH_RESTORED;
     return wanted ? EXIT_OK : EXIT_REFUSED;
 }
 

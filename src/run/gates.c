@@ -89,7 +89,8 @@ bool gates_tend(struct gates *gates, struct error *err)
     if (gates->waiting == 0 && !gates->told)
         log_info("the gates are laid");
     gates->told |= gates->waiting == 0;
-    gates->look_again_us =
-        clock_monotonic_us() + (gates->waiting == 0 ? LOOK_EVERY_US : gates->told ? AGAIN_US : 0);
+    gates->look_again_us = clock_monotonic_us() + (gates->waiting == 0 ? LOOK_EVERY_US
+                                                   : gates->told       ? AGAIN_US
+                                                                       : 0);
     return true;
 }

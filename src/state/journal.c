@@ -75,8 +75,8 @@ bool journal_is_superseded(const struct error *err)
 static bool raise_one(PGconn *conn, int64_t epoch, struct error *err)
 {
     char sql[128];
-    snprintf(sql, sizeof sql,
-             "UPDATE portage.gate SET epoch = %" PRId64 " WHERE epoch < %" PRId64, epoch, epoch);
+    snprintf(sql, sizeof sql, "UPDATE portage.gate SET epoch = %" PRId64 " WHERE epoch < %" PRId64,
+             epoch, epoch);
     PGresult *result = conn_query(conn, sql, 0, NULL, err);
     if (result == NULL)
         return false;
@@ -169,7 +169,8 @@ static const char switch_sql[] =
     " PERFORM FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE;"
     " IF NOT FOUND OR COALESCE((SELECT value FROM portage.setting WHERE name = 'live'), 'source')"
     "    <> '%s' THEN"
-    "  RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "', MESSAGE = 'not the state of this switch';"
+    "  RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED
+    "', MESSAGE = 'not the state of this switch';"
     " END IF;"
     " INSERT INTO portage.setting (name, value) VALUES ('live', '%s')"
     "  ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value;"

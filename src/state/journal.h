@@ -31,8 +31,8 @@ bool journal_try_lock(PGconn *control, bool *taken, char holder[256], struct err
 bool journal_unlock(PGconn *control, struct error *err) MUST_CHECK;
 
 /* servers[0] is control. Superseded when one has a higher epoch already. */
-bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch, struct error *err)
-    MUST_CHECK;
+bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch,
+                         struct error *err) MUST_CHECK;
 
 /* "source" or "target". The caller frees it. */
 bool journal_live(PGconn *control, char **live, struct error *err) MUST_CHECK;

@@ -107,16 +107,16 @@ static bool put_row(struct dirty *dirty, const struct rejoin *rejoin, const PGre
     CHECK(rejoin->columns_count <= COLUMNS_MAX);
     for (unsigned c = 0; c < rejoin->columns_count; c++)
         values[c] = PQgetisnull(row, 0, (int)c) ? NULL : result_text(row, 0, (int)c);
-    PGresult *result = conn_query(dirty->source, rejoin->put, (int)rejoin->columns_count, values, err);
+    PGresult *result =
+        conn_query(dirty->source, rejoin->put, (int)rejoin->columns_count, values, err);
     PQclear(result);
     return result != NULL;
 }
 
-static bool remove_row(struct dirty *dirty, const struct rejoin *rejoin, const struct key_texts *key,
-                       struct error *err)
+static bool remove_row(struct dirty *dirty, const struct rejoin *rejoin,
+                       const struct key_texts *key, struct error *err)
 {
-    PGresult *result =
-        conn_query(dirty->source, rejoin->remove, (int)key->count, key->texts, err);
+    PGresult *result = conn_query(dirty->source, rejoin->remove, (int)key->count, key->texts, err);
     PQclear(result);
     return result != NULL;
 }
@@ -186,10 +186,11 @@ static bool settle_all(struct dirty *dirty, const PGresult *keys, int64_t epoch,
 
 bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count, struct error *err)
 {
-    PGresult *keys = conn_query(dirty->source,
-                                "SELECT DISTINCT mapping, pg_catalog.array_to_json(key::text[])::text"
-                                "  FROM portage.dirty",
-                                0, NULL, err);
+    PGresult *keys =
+        conn_query(dirty->source,
+                   "SELECT DISTINCT mapping, pg_catalog.array_to_json(key::text[])::text"
+                   "  FROM portage.dirty",
+                   0, NULL, err);
     if (keys == NULL)
         return error_context(err, "reading the dirty keys");
     *count = (unsigned)PQntuples(keys);
@@ -205,9 +206,10 @@ bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count, struct er
 bool dirty_forget(PGconn *source, int64_t epoch, struct error *err)
 {
     char sql[256];
-    snprintf(sql, sizeof sql,
-             "DELETE FROM portage.dirty WHERE EXISTS (SELECT FROM portage.gate WHERE epoch = %" PRId64
-             " FOR UPDATE)",
-             epoch);
+    snprintf(
+        sql, sizeof sql,
+        "DELETE FROM portage.dirty WHERE EXISTS (SELECT FROM portage.gate WHERE epoch = %" PRId64
+        " FOR UPDATE)",
+        epoch);
     return conn_exec(source, sql, err) || error_context(err, "forgetting the dirty keys");
 }

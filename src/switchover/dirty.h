@@ -21,7 +21,8 @@ bool dirty_prepare(const struct config *config, const struct mapping_set *set,
 void dirty_free(struct dirty *dirty); /* NULL is fine */
 
 /* In the pause. *count: keys. */
-bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count, struct error *err) MUST_CHECK;
+bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count,
+                  struct error *err) MUST_CHECK;
 
 /* Once the source is live again. */
 bool dirty_forget(PGconn *source, int64_t epoch, struct error *err) MUST_CHECK;

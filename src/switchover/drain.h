@@ -11,7 +11,7 @@
 
 struct drain {
     const struct side *from, *to;
-    int lanes; /* of each stream on each to-server */
+    int lanes;        /* of each stream on each to-server */
     int64_t *markers; /* of each from-server; room for from->count */
 };
 
@@ -19,7 +19,7 @@ struct drain {
 bool drain_mark(struct drain *drain, int64_t epoch, struct error *err) MUST_CHECK;
 
 /* Until all lanes have passed them. LIMIT at `until_us` of the monotonic clock, naming lanes that lag. */
-bool drain_wait(const struct drain *drain, int64_t until_us, struct stop *stop, struct error *err)
-    MUST_CHECK;
+bool drain_wait(const struct drain *drain, int64_t until_us, struct stop *stop,
+                struct error *err) MUST_CHECK;
 
 #endif

@@ -34,33 +34,30 @@ struct gate_words gate_words_moving(const char *from, const char *to)
 #define CHANGE(set, where, make)                                                                   \
     "BEGIN; DO $portage$ DECLARE r portage.gate; BEGIN"                                            \
     " UPDATE portage.gate SET " set " WHERE epoch = {epoch}" where " RETURNING * INTO r;"          \
-    " IF NOT FOUND THEN RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "', MESSAGE ="               \
+    " IF NOT FOUND THEN RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "', MESSAGE ="       \
     "  'the gate belongs to another switch'; END IF;"                                              \
     " EXECUTE " make "; END $portage$; COMMIT;"
 
 static const char fence_sql[] =
     CHANGE("fences = fences + 1, fence = fences + 1, sealed_by = NULL,"
            " deadline = pg_catalog.clock_timestamp() + interval '{ms} milliseconds'",
-           " AND sealed_by IS DISTINCT FROM epoch", GATE_MAKE_CLOSED("r.deadline"))
-    "SELECT fence FROM portage.gate WHERE epoch = {epoch}";
+           " AND sealed_by IS DISTINCT FROM epoch",
+           GATE_MAKE_CLOSED("r.deadline")) "SELECT fence FROM portage.gate WHERE epoch = {epoch}";
 
 /* The deadline stays in the row, to be compared once the COMMIT is through: until then others ran the
  * function that lets them pass behind it. */
-static const char seal_sql[] =
-    CHANGE("sealed_by = epoch",
-           " AND fence = {fence} AND deadline > pg_catalog.clock_timestamp()",
-           GATE_MAKE_CLOSED("'infinity'::timestamptz"))
-    "SELECT pg_catalog.clock_timestamp() < deadline FROM portage.gate"
-    " WHERE epoch = {epoch} AND fence = {fence} AND sealed_by = epoch";
+static const char seal_sql[] = CHANGE(
+    "sealed_by = epoch", " AND fence = {fence} AND deadline > pg_catalog.clock_timestamp()",
+    GATE_MAKE_CLOSED(
+        "'infinity'::timestamptz")) "SELECT pg_catalog.clock_timestamp() < deadline FROM portage.gate"
+                                    " WHERE epoch = {epoch} AND fence = {fence} AND sealed_by = epoch";
 
 static const char shut_sql[] =
     CHANGE("fences = fences + 1, fence = fences + 1, deadline = NULL, sealed_by = epoch", "",
-           GATE_MAKE_CLOSED("'infinity'::timestamptz"))
-    "SELECT FROM portage.gate";
+           GATE_MAKE_CLOSED("'infinity'::timestamptz")) "SELECT FROM portage.gate";
 
-static const char open_sql[] =
-    CHANGE("fence = NULL, deadline = NULL, sealed_by = NULL", "", GATE_MAKE_OPEN)
-    "SELECT FROM portage.gate";
+static const char open_sql[] = CHANGE("fence = NULL, deadline = NULL, sealed_by = NULL", "",
+                                      GATE_MAKE_OPEN) "SELECT FROM portage.gate";
 
 /* NULL on error; then no transaction is open. */
 static PGresult *change(PGconn *conn, const char *text, const struct gate_blank *blanks,
@@ -109,8 +106,8 @@ bool gate_fence(PGconn *conn, int64_t epoch, const struct gate_words *words, int
 
 static bool too_late(PGconn *conn, struct error *err)
 {
-    error_set(err, ERROR_LIMIT, "the fence of database \"%s\" had lifted itself before it was sealed",
-              PQdb(conn));
+    error_set(err, ERROR_LIMIT,
+              "the fence of database \"%s\" had lifted itself before it was sealed", PQdb(conn));
     return error_hint(err, "Give it more time: --timeout.");
 }
 
@@ -335,10 +332,9 @@ bool gate_wait(PGconn *conn, const struct gate_patience *patience, struct error 
 
 /* ---- rehearsal ---- */
 
-static const char rehearse_sql[] =
-    "CREATE TABLE portage.rehearsal ();"
-    "DO $portage$ BEGIN EXECUTE " GATE_MAKE_OPEN "; END $portage$;" GATE_CREATE_TRIGGER
-        GATE_ENABLE_TRIGGER;
+static const char rehearse_sql[] = "CREATE TABLE portage.rehearsal ();"
+                                   "DO $portage$ BEGIN EXECUTE " GATE_MAKE_OPEN
+                                   "; END $portage$;" GATE_CREATE_TRIGGER GATE_ENABLE_TRIGGER;
 static const char rehearse_close_sql[] =
     "DO $portage$ BEGIN EXECUTE " GATE_MAKE_CLOSED("'infinity'::timestamptz") "; END $portage$;";
 static const char rehearse_open_sql[] =

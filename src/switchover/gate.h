@@ -40,7 +40,7 @@ struct gate_words {
     char detail[128];
     char hint[128];
 };
-struct gate_words gate_words_live(const char *live);                   /* the other side takes writes */
+struct gate_words gate_words_live(const char *live); /* the other side takes writes */
 struct gate_words gate_words_moving(const char *from, const char *to); /* in the pause */
 
 /* ---- laying it down ---- */
@@ -72,8 +72,8 @@ struct gate_census {
     unsigned without; /* … a gate */
     char digest[33];
 };
-bool gate_census(PGconn *conn, const char *tables, struct gate_census *census, struct error *err)
-    MUST_CHECK;
+bool gate_census(PGconn *conn, const char *tables, struct gate_census *census,
+                 struct error *err) MUST_CHECK;
 
 /* ---- closing and opening it ---- */
 
@@ -94,8 +94,8 @@ bool gate_seal(PGconn *conn, int64_t epoch, int64_t fence, const struct gate_wor
                struct error *err) MUST_CHECK;
 bool gate_open(PGconn *conn, int64_t epoch, struct error *err) MUST_CHECK;
 /* Closes it whatever it is, without a deadline: the side that is not live. */
-bool gate_shut(PGconn *conn, int64_t epoch, const struct gate_words *words, struct error *err)
-    MUST_CHECK;
+bool gate_shut(PGconn *conn, int64_t epoch, const struct gate_words *words,
+               struct error *err) MUST_CHECK;
 
 struct gate_patience {
     const char *server;   /* for messages */

@@ -10,19 +10,19 @@ enum { REMOVE_ATTEMPTS = 200, REMOVE_LOCK_MS = 200 };
 /* ---- the function ---- */
 
 /* Nothing is written where it is there. */
-static const char create_open_sql[] =
-    "DO $portage$ BEGIN"
-    " IF pg_catalog.to_regprocedure('{name}()') IS NULL THEN"
-    "  EXECUTE " GATE_MAKE_OPEN ";"
-    " END IF; END $portage$";
+static const char create_open_sql[] = "DO $portage$ BEGIN"
+                                      " IF pg_catalog.to_regprocedure('{name}()') IS NULL THEN"
+                                      "  EXECUTE " GATE_MAKE_OPEN ";"
+                                      " END IF; END $portage$";
 
 /* From the first day: a seal of epoch 0, which no switch has. */
 static const char create_closed_sql[] =
     "DO $portage$ BEGIN"
     " IF pg_catalog.to_regprocedure('{name}()') IS NULL THEN"
-    "  EXECUTE " GATE_MAKE_CLOSED("'infinity'::timestamptz") ";"
-    "  UPDATE portage.gate SET fence = 0, deadline = NULL, sealed_by = 0;"
-    " END IF; END $portage$";
+    "  EXECUTE " GATE_MAKE_CLOSED(
+        "'infinity'::timestamptz") ";"
+                                   "  UPDATE portage.gate SET fence = 0, deadline = NULL, sealed_by = 0;"
+                                   " END IF; END $portage$";
 
 static bool exec_filled(PGconn *conn, const char *text, const struct gate_blank *blanks,
                         struct error *err)
@@ -49,13 +49,13 @@ bool gate_create(PGconn *conn, const struct gate_words *closed, struct error *er
 
 static const char lay_all_sql[] =
     "DO $portage$ DECLARE r record; BEGIN"
-    " FOR r IN WITH RECURSIVE " GATE_RELATIONS("{tables}")
-    "  SELECT name, has_trigger FROM relation WHERE NOT gated ORDER BY oid LOOP"
-    "  IF NOT r.has_trigger THEN"
-    "   EXECUTE pg_catalog.replace('" GATE_CREATE_TRIGGER "', '@table@', r.name);"
-    "  END IF;"
-    "  EXECUTE pg_catalog.replace('" GATE_ENABLE_TRIGGER "', '@table@', r.name);"
-    " END LOOP; END $portage$";
+    " FOR r IN WITH RECURSIVE " GATE_RELATIONS(
+        "{tables}") "  SELECT name, has_trigger FROM relation WHERE NOT gated ORDER BY oid LOOP"
+                    "  IF NOT r.has_trigger THEN"
+                    "   EXECUTE pg_catalog.replace('" GATE_CREATE_TRIGGER "', '@table@', r.name);"
+                    "  END IF;"
+                    "  EXECUTE pg_catalog.replace('" GATE_ENABLE_TRIGGER "', '@table@', r.name);"
+                    " END LOOP; END $portage$";
 
 bool gate_lay_all(PGconn *conn, const char *tables, struct error *err)
 {
@@ -71,9 +71,8 @@ bool gate_lay_all(PGconn *conn, const char *tables, struct error *err)
     return ok || error_context(err, "laying the gate before the tables");
 }
 
-static const char missing_sql[] =
-    "WITH RECURSIVE " GATE_RELATIONS("$1")
-    " SELECT name, has_trigger FROM relation WHERE NOT gated ORDER BY oid";
+static const char missing_sql[] = "WITH RECURSIVE " GATE_RELATIONS(
+    "$1") " SELECT name, has_trigger FROM relation WHERE NOT gated ORDER BY oid";
 
 /* Runs `sql` in a transaction that waits only so long for its locks; *done is false when that was not
  * enough. */
@@ -90,9 +89,9 @@ static bool try_locked(PGconn *conn, const char *sql, int lock_timeout_ms, bool 
         return true;
     if (PQstatus(conn) == CONNECTION_OK && !conn_exec(conn, "ROLLBACK", err))
         return false;
-    bool again = strcmp(failed.sqlstate, "55P03") == 0    /* lock_timeout */
-                 || strcmp(failed.sqlstate, "40P01") == 0 /* deadlock */
-                 || strcmp(failed.sqlstate, "42P01") == 0 /* it has gone */
+    bool again = strcmp(failed.sqlstate, "55P03") == 0     /* lock_timeout */
+                 || strcmp(failed.sqlstate, "40P01") == 0  /* deadlock */
+                 || strcmp(failed.sqlstate, "42P01") == 0  /* it has gone */
                  || strcmp(failed.sqlstate, "42710") == 0; /* another of us has laid it */
     if (!again)
         *err = failed;
@@ -152,11 +151,11 @@ static bool remove_one(PGconn *conn, const char *name, struct error *err)
 
 bool gate_remove(PGconn *conn, struct error *err)
 {
-    PGresult *gated = conn_query(
-        conn,
-        "SELECT tgrelid::regclass::text FROM pg_catalog.pg_trigger"
-        " WHERE tgname = 'portage_gate' AND NOT tgisinternal ORDER BY tgrelid",
-        0, NULL, err);
+    PGresult *gated =
+        conn_query(conn,
+                   "SELECT tgrelid::regclass::text FROM pg_catalog.pg_trigger"
+                   " WHERE tgname = 'portage_gate' AND NOT tgisinternal ORDER BY tgrelid",
+                   0, NULL, err);
     bool ok = gated != NULL;
     for (int row = 0; ok && row < PQntuples(gated); row++)
         ok = remove_one(conn, result_text(gated, row, 0), err);
@@ -166,11 +165,10 @@ bool gate_remove(PGconn *conn, struct error *err)
 
 /* ---- the census ---- */
 
-static const char census_sql[] =
-    "WITH RECURSIVE " GATE_RELATIONS("$1")
-    " SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE NOT gated),"
-    "  COALESCE(pg_catalog.md5(pg_catalog.string_agg(oid || ' ' || relnatts, ',' ORDER BY oid)), '')"
-    "   FROM relation";
+static const char census_sql[] = "WITH RECURSIVE " GATE_RELATIONS(
+    "$1") " SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE NOT gated),"
+          "  COALESCE(pg_catalog.md5(pg_catalog.string_agg(oid || ' ' || relnatts, ',' ORDER BY oid)), '')"
+          "   FROM relation";
 
 bool gate_census(PGconn *conn, const char *tables, struct gate_census *census, struct error *err)
 {

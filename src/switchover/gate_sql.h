@@ -23,8 +23,7 @@
 
 /* Expressions of the statement that makes the function; `deadline` is one of type timestamptz. */
 #define GATE_FUNCTION(body)                                                                        \
-    "'CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $gate$" body         \
-    "$gate$'"
+    "'CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $gate$" body "$gate$'"
 #define GATE_MAKE_OPEN GATE_FUNCTION(GATE_BODY_OPEN)
 #define GATE_MAKE_CLOSED(deadline)                                                                 \
     "pg_catalog.replace(" GATE_FUNCTION(GATE_BODY_CLOSED) ", '@deadline@', (" deadline ")::text)"

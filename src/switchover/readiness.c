@@ -169,9 +169,9 @@ static bool check_verified(const struct readiness *readiness, struct error *err)
 static bool slot_active(PGconn *conn, const char *slot, bool *exists, bool *active,
                         struct error *err)
 {
-    PGresult *result = conn_query(
-        conn, "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, &slot,
-        err);
+    PGresult *result =
+        conn_query(conn, "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+                   1, &slot, err);
     if (result == NULL)
         return false;
     *exists = PQntuples(result) == 1;
@@ -220,8 +220,7 @@ static bool check_streaming(const struct readiness *readiness, struct error *err
             return false;
         if (idle == readiness->from->count)
             return true;
-        if (clock_monotonic_us() >= until_us ||
-            findings_have(switching->findings, "no-instance"))
+        if (clock_monotonic_us() >= until_us || findings_have(switching->findings, "no-instance"))
             break;
         if (stop_wait(switching->stop, STREAM_POLL_US))
             return stop_error(err);

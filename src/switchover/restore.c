@@ -47,26 +47,36 @@ static bool agrees(const struct side *side, bool open, bool *does, struct error 
     return true;
 }
 
-static bool agree(const struct side *live, const struct side *other, bool *do_agree,
-                  struct error *err)
+/* sides[0] is the source. What one looks at without the lock may have changed a moment later. */
+static bool agree(const struct side sides[2], bool *do_agree, struct error *err)
 {
-    *do_agree = true;
-    return agrees(live, true, do_agree, err) && agrees(other, false, do_agree, err);
-}
-
-static bool restore_locked(PGconn *source, PGconn *const *shards, unsigned shards_count,
-                           const struct side *sides, struct error *err)
-{
-    PGconn *servers[SERVERS_MAX];
-    int64_t epoch;
     char *live;
-    CHECK(shards_count < SERVERS_MAX);
-    memcpy(servers, shards, shards_count * sizeof *shards);
-    servers[shards_count] = source;
-    if (!journal_raise_epoch(servers, shards_count + 1, &epoch, err) ||
-        !journal_live(shards[0], &live, err))
+    if (!journal_live(sides[ENDPOINT_TARGET].conns[0], &live, err))
         return false;
     bool back = strcmp(live, sides[ENDPOINT_TARGET].name) == 0;
+    free(live);
+    *do_agree = true;
+    return agrees(&sides[back], true, do_agree, err) && agrees(&sides[!back], false, do_agree, err);
+}
+
+static bool restore_locked(const struct side sides[2], struct error *err)
+{
+    const struct side *target = &sides[ENDPOINT_TARGET];
+    PGconn *servers[SERVERS_MAX];
+    bool do_agree;
+    int64_t epoch;
+    char *live;
+    CHECK(target->count < SERVERS_MAX);
+    memcpy(servers, target->conns, target->count * sizeof *servers);
+    servers[target->count] = sides[ENDPOINT_SOURCE].conns[0];
+    if (!agree(sides, &do_agree, err))
+        return false;
+    if (do_agree)
+        return true;
+    if (!journal_raise_epoch(servers, target->count + 1, &epoch, err) ||
+        !journal_live(servers[0], &live, err))
+        return false;
+    bool back = strcmp(live, target->name) == 0;
     free(live);
     log_warning("a switch has left the gates as they were: the %s is live, and is opened",
                 sides[back].name);
@@ -76,16 +86,13 @@ static bool restore_locked(PGconn *source, PGconn *const *shards, unsigned shard
 bool switch_restore_abandoned(PGconn *source, PGconn *const *shards, unsigned shards_count,
                               struct error *err)
 {
-    char *live, holder[256];
+    char holder[256];
     bool do_agree, taken;
+    struct error ignored = ERROR_INIT;
     const struct side sides[] = {
         {.which = ENDPOINT_SOURCE, .name = "source", .count = 1, .conns = &source},
         {.which = ENDPOINT_TARGET, .name = "target", .count = shards_count, .conns = shards}};
-    if (!journal_live(shards[0], &live, err))
-        return false;
-    bool back = strcmp(live, "target") == 0;
-    free(live);
-    if (!agree(&sides[back], &sides[!back], &do_agree, err))
+    if (!agree(sides, &do_agree, err))
         return false;
     if (do_agree)
         return true;
@@ -93,7 +100,6 @@ bool switch_restore_abandoned(PGconn *source, PGconn *const *shards, unsigned sh
         return false;
     if (!taken)
         return true; /* it is at work */
-    bool ok = restore_locked(source, shards, shards_count, sides, err);
-    struct error ignored = ERROR_INIT;
+    bool ok = restore_locked(sides, err);
     return journal_unlock(shards[0], ok ? err : &ignored) && ok;
 }

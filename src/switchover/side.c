@@ -17,7 +17,8 @@ const char *side_server(const struct side *side, unsigned number, char text[24])
     return text;
 }
 
-const char *side_tables(const struct mapping_set *set, enum endpoint_side which, struct arena *arena)
+const char *side_tables(const struct mapping_set *set, enum endpoint_side which,
+                        struct arena *arena)
 {
     json_t *names = json_array();
     for (unsigned m = 0; m < set->count; m++) {

@@ -22,7 +22,8 @@ struct side {
 const char *side_server(const struct side *side, unsigned number, char text[24]);
 
 /* The names of the mapped tables of one side, as SQL writes them, in a JSON array. */
-const char *side_tables(const struct mapping_set *set, enum endpoint_side which, struct arena *arena);
+const char *side_tables(const struct mapping_set *set, enum endpoint_side which,
+                        struct arena *arena);
 const char *side_name(enum endpoint_side which);
 
 #endif

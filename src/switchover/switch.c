@@ -14,9 +14,9 @@
 enum { LOCK_ATTEMPTS = 20, LOCK_AGAIN_US = 50 * 1000 };
 
 static const struct step steps[] = {
-    {"ready", step_ready}, {"pause", step_pause}, {"fence", step_fence},
-    {"seal", step_seal},   {"drain", step_drain}, {"check", step_check},
-    {"switched", step_switched}, {"open", step_open}, {"lead", step_lead},
+    {"ready", step_ready},       {"pause", step_pause}, {"fence", step_fence},
+    {"seal", step_seal},         {"drain", step_drain}, {"check", step_check},
+    {"switched", step_switched}, {"open", step_open},   {"lead", step_lead},
 };
 
 enum { READY, PAUSE, FENCE, SEAL, DRAIN, CHECK_STEP, SWITCHED, OPEN, LEAD, STEPS };
@@ -137,12 +137,12 @@ static void work_init(struct work *work, const struct switching *switching)
     *work = (struct work){.switching = switching, .control = switching->shards[0]};
     struct arena *arena = &work->arena;
     arena_init(arena, 64 * 1024);
-    work->source = (struct side){
-        .which = ENDPOINT_SOURCE,
-        .name = side_name(ENDPOINT_SOURCE),
-        .count = 1,
-        .conns = arena_memdup(arena, &switching->source, sizeof switching->source),
-        .tables = side_tables(switching->set, ENDPOINT_SOURCE, arena)};
+    work->source =
+        (struct side){.which = ENDPOINT_SOURCE,
+                      .name = side_name(ENDPOINT_SOURCE),
+                      .count = 1,
+                      .conns = arena_memdup(arena, &switching->source, sizeof switching->source),
+                      .tables = side_tables(switching->set, ENDPOINT_SOURCE, arena)};
     work->target = (struct side){.which = ENDPOINT_TARGET,
                                  .name = side_name(ENDPOINT_TARGET),
                                  .count = switching->shards_count,
@@ -218,9 +218,8 @@ static bool take_over(struct work *work, bool *at_goal, struct error *err)
         return false;
     *at_goal = strcmp(live, work->to->name) == 0;
     free(live);
-    work->guard = arena_printf(&work->arena,
-                               "SELECT FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE",
-                               work->epoch);
+    work->guard = arena_printf(
+        &work->arena, "SELECT FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE", work->epoch);
     return true;
 }
 
@@ -302,17 +301,17 @@ static bool rehearse(struct work *work, struct switch_result *result, struct err
 {
     if (!step_ready(work, err))
         return false;
-    result->drain_us = (int64_t)(json_real_value(json_object_get(work->detail, "marker_ms")) * 1000);
+    result->drain_us =
+        (int64_t)(json_real_value(json_object_get(work->detail, "marker_ms")) * 1000);
     forget_detail(work);
     for (unsigned s = 0; s < work->from->count; s++) {
         char server[24];
         int64_t us;
         if (!gate_rehearse(work->from->conns[s], &us, err))
             return false;
-        json_array_append_new(work->steps,
-                              json_pack("{s:s, s:s, s:f}", "step", "fence and open, rehearsed",
-                                        "server", side_server(work->from, s, server), "ms",
-                                        (double)us / 1000));
+        json_array_append_new(
+            work->steps, json_pack("{s:s, s:s, s:f}", "step", "fence and open, rehearsed", "server",
+                                   side_server(work->from, s, server), "ms", (double)us / 1000));
     }
     return true;
 }
@@ -332,8 +331,9 @@ static bool go(struct work *work, struct switch_result *result, struct error *er
         return false;
     bool ok = switching->options.dry_run ? rehearse(work, result, err) : switch_forward(work, err);
     bool refused = switching->findings->refused > 0;
-    result->outcome = refused ? SWITCH_REFUSED
-                              : switching->options.dry_run ? SWITCH_READY : SWITCH_DONE;
+    result->outcome = refused                      ? SWITCH_REFUSED
+                      : switching->options.dry_run ? SWITCH_READY
+                                                   : SWITCH_DONE;
     return ok;
 }
 

@@ -43,9 +43,9 @@ struct switching {
 
 enum switch_outcome {
     SWITCH_DONE,
-    SWITCH_ALREADY, /* the goal was live: what was missing of an earlier run is done now */
-    SWITCH_READY,   /* dry run: it would go */
-    SWITCH_REFUSED, /* the findings say why; nothing was touched */
+    SWITCH_ALREADY,  /* the goal was live: what was missing of an earlier run is done now */
+    SWITCH_READY,    /* dry run: it would go */
+    SWITCH_REFUSED,  /* the findings say why; nothing was touched */
     SWITCH_RESTORED, /* --abort: the from-side is live and open */
 };
 
@@ -59,8 +59,8 @@ struct switch_result {
 };
 
 /* All of it. An error: it was given up, and the from-side is as it was, unless result->unsettled. */
-bool switch_run(const struct switching *switching, struct switch_result *result, struct error *err)
-    MUST_CHECK;
+bool switch_run(const struct switching *switching, struct switch_result *result,
+                struct error *err) MUST_CHECK;
 
 /* What was left half done: back where `live` was not changed (RESTORED), forward where it was
  * (ALREADY). May be repeated. */

@@ -18,8 +18,8 @@ static bool is_cutover(const struct work *work)
 
 /* ---- before the pause ---- */
 
-static bool lay_server(struct work *work, const struct side *side, unsigned number, int64_t until_us,
-                       struct error *err)
+static bool lay_server(struct work *work, const struct side *side, unsigned number,
+                       int64_t until_us, struct error *err)
 {
     PGconn *conn = side->conns[number];
     const struct gate_words closed = gate_words_live(work->from->name);
@@ -63,8 +63,7 @@ bool work_lay_gates(struct work *work, struct error *err)
         return count_missing(work, work->from, err) && count_missing(work, work->to, err);
 
     const struct side *sides[] = {work->from, work->to};
-    int64_t until_us =
-        clock_monotonic_us() + (int64_t)work->switching->options.timeout_s * 1000000;
+    int64_t until_us = clock_monotonic_us() + (int64_t)work->switching->options.timeout_s * 1000000;
     for (int which = 0; which < 2; which++) {
         for (unsigned s = 0; s < sides[which]->count; s++) {
             if (!lay_server(work, sides[which], s, until_us, err))
@@ -121,9 +120,8 @@ bool step_ready(struct work *work, struct error *err)
     work->detail = json_pack("{s:f}", "marker_ms", (double)readiness.drain_us / 1000);
     if (switching->findings->refused > 0 || switching->options.dry_run)
         return true;
-    return (is_cutover(work) ||
-            dirty_prepare(switching->config, switching->set, switching->shards,
-                          switching->shards_count, &work->dirty, err)) &&
+    return (is_cutover(work) || dirty_prepare(switching->config, switching->set, switching->shards,
+                                              switching->shards_count, &work->dirty, err)) &&
            take_censuses(work, err);
 }
 

@@ -22,13 +22,13 @@ struct work {
     int64_t epoch;
     struct endpoint *endpoint;
     struct sequences *sequences;
-    struct dirty *dirty; /* rollback */
+    struct dirty *dirty;          /* rollback */
     struct gate_census *censuses; /* of each from-server, when it was ready */
     int64_t *fences;              /* of each from-server */
     struct drain drain;
-    const char *guard;    /* SELECT that locks our epoch on a server */
-    int64_t began_us;     /* the fence */
-    int64_t until_us;     /* when we give up, if not switched by then */
+    const char *guard; /* SELECT that locks our epoch on a server */
+    int64_t began_us;  /* the fence */
+    int64_t until_us;  /* when we give up, if not switched by then */
     int64_t closed_us;
     const char *positions; /* JSON of the entry `switched` */
     json_t *detail;        /* of the step at hand, for the journal; NULL: none */

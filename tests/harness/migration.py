@@ -119,14 +119,15 @@ class Migration:
         self.instances.append(Portage(self.config, self.folder, name, env=env))
         return self.instances[-1]
 
-    def source_sql(self, query, parameters=None):
-        return self.source_server.sql(query, parameters, self.name)
+    def source_sql(self, query, parameters=None, gated=False):
+        """Passes the gate, as shard_sql() does."""
+        return self.source_server.sql(query, parameters, self.name, **passing(gated))
 
     def shard_sql(self, shard, query, parameters=None, gated=False):
         """Passes the gate: tests change rows there to see what comes of it. With gated=True, as the
         application would."""
-        more = {} if gated else {"options": "-c portage.pass=on"}
-        return self.shard_servers[shard].sql(query, parameters, self.shard_names[shard], **more)
+        return self.shard_servers[shard].sql(query, parameters, self.shard_names[shard],
+                                             **passing(gated))
 
     def run_until_ready(self, timeout=READY_TIMEOUT):
         self.portage.start()
@@ -204,3 +205,8 @@ class Migration:
 def lsn(text):
     high, low = text.split("/")
     return (int(high, 16) << 32) + int(low, 16)
+
+
+def passing(gated):
+    """What lets a session pass a closed gate."""
+    return {} if gated else {"options": "-c portage.pass=on"}

@@ -1,7 +1,6 @@
 """Cutover and rollback: the gate, the steps, and what each failure leaves behind."""
 import contextlib
 import json
-import re
 import signal
 import subprocess
 import threading
@@ -226,7 +225,7 @@ def test_a_writer_that_does_not_end(migration):
         done = switch(carried, "cutover", "--timeout", "2", check=False)
         assert done.returncode == 3 and "slow app" in done.stderr, done.stderr
         assert open_sides(carried) == {"source"} and live(carried) == "source"
-        carried.source_sql("UPDATE public.t SET n = 5 WHERE id = 5")
+        carried.source_sql("UPDATE public.t SET n = 5 WHERE id = 5", gated=True)
         # Roles of the same kind: the application's session is a superuser's, ours may not end it.
         carried.source_sql("ALTER ROLE portage SUPERUSER")
         try:
@@ -246,7 +245,7 @@ def test_a_fence_that_lifted_itself_is_not_sealed(migration):
         holder.execute("LOCK TABLE portage.journal IN EXCLUSIVE MODE")
         conn.commit()
         wait_until(lambda: is_open(carried.source_server, carried.name), 10, "the deadline")
-        carried.source_sql("UPDATE public.t SET n = 6 WHERE id = 6")
+        carried.source_sql("UPDATE public.t SET n = 6 WHERE id = 6", gated=True)
         holder.commit()
         assert "lifted itself" in cutover.wait(3)
     assert open_sides(carried) == {"source"} and live(carried) == "source"
@@ -508,4 +507,50 @@ def test_under_load(migration):
     lost = {ack[0] for ack in application.acks} - rows
     assert not lost, f"{len(lost)} lost"
     carried.shard_sql(0, "DROP TABLE public.placement")
+    carried.finish_load_and_compare()
+
+
+# ---- rows that change their shard ----
+
+MOVING = """
+CREATE TABLE public.t (id bigint PRIMARY KEY, tenant bigint NOT NULL, n int);
+ALTER TABLE public.t REPLICA IDENTITY FULL;
+"""
+
+
+def move(carried, tenants, key, seen):
+    """From one shard to the other, as an application without transactions across shards does it."""
+    there = [shard for shard in range(2)
+             if carried.shard_sql(shard, "SELECT 1 FROM public.t WHERE id = %s", [key])]
+    goal = 1 - there[0]
+    write = ["DELETE FROM public.t WHERE id = %s", "INSERT INTO public.t VALUES (%s, %s, %s)"]
+    carried.shard_sql(there[0], write[0], [key], gated=True)
+    carried.shard_sql(goal, write[1], [key, tenants[goal], seen], gated=True)
+
+
+def test_rows_that_changed_their_shard_come_back_once(migration):
+    carried = make(migration, MOVING + "INSERT INTO public.t SELECT g, g, g FROM"
+                                       " generate_series(1, 200) g;",
+                   MOVING, "shard_by: tenant\ntables:\n  \"public.*\": identical\n")
+    tenants = [carried.shard_sql(shard, "SELECT min(tenant) FROM public.t")[0][0]
+               for shard in range(2)]
+    prove(carried)
+    switch(carried, "cutover")
+    for turn in range(3):
+        for key in range(1, 40):
+            move(carried, tenants, key, 1000 * turn + key)
+    carried.shard_sql(0, "DELETE FROM public.t WHERE id < 10", gated=True)
+    carried.shard_sql(1, "DELETE FROM public.t WHERE id < 10", gated=True)
+    # Marked by hand as well: a key that is right, and one that neither side has.
+    for key in (50, 9999):
+        carried.source_sql("INSERT INTO portage.dirty (mapping, key, owner) VALUES (%s, %s, 0)",
+                           ["public.t", f'{{"{key}"}}'])
+    carried.source_sql("UPDATE public.t SET n = -1 WHERE id = 50")
+    report = switch(carried, "rollback")
+    dirty = carried.shard_sql(0, "SELECT detail->>'dirty_keys' FROM portage.journal"
+                                 " WHERE step = 'check' AND state = 'done' ORDER BY id DESC LIMIT 1")
+    assert int(dirty[0][0]) >= 2, report.stderr
+    shards = sorted(row for shard in range(2) for row in carried.shard_sql(shard, "SELECT * FROM public.t"))
+    assert carried.source_sql("SELECT * FROM public.t ORDER BY id") == shards
+    assert carried.source_sql("SELECT count(*) FROM portage.dirty") == [(0,)]
     carried.finish_load_and_compare()
