@@ -141,7 +141,7 @@ static void print_result(const struct switching *switching, const struct switch_
                (double)result->drain_us / 1000);
         printf("It would: pause the endpoint; fence and seal the %s; drain; set sequences; write"
                " \"switched\";\nopen the %s; lead the endpoint to it.\n",
-               side_name(switching->goal == ENDPOINT_TARGET ? ENDPOINT_SOURCE : ENDPOINT_TARGET),
+               side_name(side_other(switching->goal)),
                goal);
         break;
     case SWITCH_REFUSED:
@@ -150,7 +150,7 @@ static void print_result(const struct switching *switching, const struct switch_
         break;
     case SWITCH_RESTORED:
         printf("The %s is live and takes writes.\n",
-               side_name(switching->goal == ENDPOINT_TARGET ? ENDPOINT_SOURCE : ENDPOINT_TARGET));
+               side_name(side_other(switching->goal)));
         break;
     }
 }
@@ -190,7 +190,7 @@ static bool prove(struct migration *migration, struct stop *stop, struct error *
 }
 
 /* On connections of its own. The result's steps are the caller's, also when it fails. */
-static bool attempt(const struct config *config, enum endpoint_side goal,
+static bool attempt(const struct config *config, enum which_side goal,
                     const struct arguments *arguments, bool settle, struct stop *stop,
                     struct switch_result *result, struct error *err)
 {
@@ -222,7 +222,7 @@ static bool attempt(const struct config *config, enum endpoint_side goal,
 }
 
 /* The connections may be gone, the application waits: until somebody knows where it stands. */
-static bool settle(const struct config *config, enum endpoint_side goal,
+static bool settle(const struct config *config, enum which_side goal,
                    const struct arguments *arguments, struct stop *stop,
                    struct switch_result *result, struct error *err)
 {
@@ -242,7 +242,7 @@ static bool settle(const struct config *config, enum endpoint_side goal,
                       switch_verb(goal));
 }
 
-static int run(const struct config *config, enum endpoint_side goal,
+static int run(const struct config *config, enum which_side goal,
                const struct arguments *arguments)
 {
     struct stop *stop = signals_start();
@@ -260,7 +260,7 @@ static int run(const struct config *config, enum endpoint_side goal,
     return wanted ? EXIT_OK : EXIT_REFUSED;
 }
 
-static int switch_to(const struct command_line *line, enum endpoint_side goal)
+static int switch_to(const struct command_line *line, enum which_side goal)
 {
     struct arena arena;
     struct config config;
@@ -279,10 +279,10 @@ static int switch_to(const struct command_line *line, enum endpoint_side goal)
 
 int cmd_cutover(const struct command_line *line)
 {
-    return switch_to(line, ENDPOINT_TARGET);
+    return switch_to(line, SIDE_TARGET);
 }
 
 int cmd_rollback(const struct command_line *line)
 {
-    return switch_to(line, ENDPOINT_SOURCE);
+    return switch_to(line, SIDE_SOURCE);
 }

@@ -27,9 +27,9 @@ static const char *const *environment(struct arena *arena, const struct config *
     const char *source = redacted(arena, config->source.text);
     const char *target = target_lines(arena, config);
     const char **all = arena_zalloc(arena, 8 * sizeof *all);
-    bool to_source = run->side == ENDPOINT_SOURCE;
+    bool to_source = run->side == SIDE_SOURCE;
     all[0] = arena_printf(arena, "PGPORTAGE_PHASE=%s", run->phase);
-    all[1] = arena_printf(arena, "PGPORTAGE_SIDE=%s", endpoint_side_name(run->side));
+    all[1] = arena_printf(arena, "PGPORTAGE_SIDE=%s", side_name(run->side));
     all[2] = arena_printf(arena, "PGPORTAGE_SOURCE=%s", source);
     all[3] = arena_printf(arena, "PGPORTAGE_TARGET=%s", target);
     all[4] = arena_printf(arena, "PGPORTAGE_ADDRESSES=%s", to_source ? source : target);

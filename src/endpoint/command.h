@@ -9,7 +9,7 @@ struct command_run {
     const char *what; /* names it in the log */
     const char *command;
     const char *phase;       /* PGPORTAGE_PHASE */
-    enum endpoint_side side; /* PGPORTAGE_SIDE */
+    enum which_side side; /* PGPORTAGE_SIDE */
     int64_t limit_s;
     struct stop *stop; /* NULL: it is not cut short */
 };

@@ -69,7 +69,7 @@ static bool same_address(const char *one, const char *other)
            strncasecmp(one, other, length) == 0;
 }
 
-static void count_record(const struct config_name *name, enum endpoint_side side,
+static void count_record(const struct config_name *name, enum which_side side,
                          const char *address, struct answer *answer)
 {
     for (unsigned a = 0; a < name->counts[side]; a++) {
@@ -83,7 +83,7 @@ static void count_record(const struct config_name *name, enum endpoint_side side
 
 /* `name ttl IN type address` on each line that is no comment. An alias may be followed by records of
  * other names: those are not ours. */
-static void read_answer(const char *text, const struct config_name *name, enum endpoint_side side,
+static void read_answer(const char *text, const struct config_name *name, enum which_side side,
                         struct answer *answer)
 {
     char owner[256], type[16], address[256];
@@ -102,7 +102,7 @@ static void read_answer(const char *text, const struct config_name *name, enum e
     }
 }
 
-static bool dig(const struct names *names, const struct config_name *name, enum endpoint_side side,
+static bool dig(const struct names *names, const struct config_name *name, enum which_side side,
                 struct answer *answer, struct error *err)
 {
     char server[300], port[16], full[300];
@@ -123,13 +123,13 @@ static bool dig(const struct names *names, const struct config_name *name, enum 
     return ok;
 }
 
-static bool leads(const struct config_name *name, enum endpoint_side side,
+static bool leads(const struct config_name *name, enum which_side side,
                   const struct answer *answer)
 {
     return answer->others == 0 && answer->matching >= name->counts[side];
 }
 
-static bool all_lead(const struct names *names, enum endpoint_side side, bool *all,
+static bool all_lead(const struct names *names, enum which_side side, bool *all,
                      struct error *err)
 {
     struct answer answer;
@@ -146,7 +146,7 @@ static bool all_lead(const struct names *names, enum endpoint_side side, bool *a
 /* ---- updating ---- */
 
 static void add_records(struct buffer *script, const struct names *names,
-                        const struct config_name *name, enum endpoint_side side)
+                        const struct config_name *name, enum which_side side)
 {
     for (unsigned a = 0; a < name->counts[side]; a++) {
         const char *address = name->sides[side][a].text;
@@ -165,7 +165,7 @@ static void replace_records(struct buffer *script, const struct config_name *nam
 }
 
 /* Without a zone each name is sent alone, for they may be of different ones; else all at once. */
-static void write_script(struct buffer *script, const struct names *names, enum endpoint_side side,
+static void write_script(struct buffer *script, const struct names *names, enum which_side side,
                          bool replace)
 {
     const struct config_dns *dns = names->dns;
@@ -183,7 +183,7 @@ static void write_script(struct buffer *script, const struct names *names, enum 
         buffer_puts(script, "send\n");
 }
 
-static bool update(const struct names *names, enum endpoint_side side, bool replace,
+static bool update(const struct names *names, enum which_side side, bool replace,
                    struct error *err)
 {
     const char *key_file = names->dns->key_file.text;
@@ -201,13 +201,13 @@ static bool update(const struct names *names, enum endpoint_side side, bool repl
     return ok;
 }
 
-static bool update_and_look(const struct names *names, enum endpoint_side side, struct error *err)
+static bool update_and_look(const struct names *names, enum which_side side, struct error *err)
 {
     bool all;
     if (!update(names, side, true, err) || !all_lead(names, side, &all, err))
         return false;
     return all || error_set(err, ERROR_RETRY, "the name server at %s does not lead to the %s yet",
-                            names->dns->server.text, endpoint_side_name(side));
+                            names->dns->server.text, side_name(side));
 }
 
 /* Cut short by a stop: who wants to end need not wait for other people's caches. */
@@ -222,7 +222,7 @@ static void wait_for_caches(struct names *names)
 
 /* ---- the calls ---- */
 
-static void check_name(struct names *names, const struct config_name *name, enum endpoint_side live,
+static void check_name(struct names *names, const struct config_name *name, enum which_side live,
                        struct findings *findings, bool *exact)
 {
     struct answer answer;
@@ -235,7 +235,7 @@ static void check_name(struct names *names, const struct config_name *name, enum
     }
     if (!leads(name, live, &answer)) {
         findings_add(findings, SEVERITY_REFUSE, "endpoint-side", &name->name, name->name.text, NULL,
-                     "the name does not lead to the %s", endpoint_side_name(live));
+                     "the name does not lead to the %s", side_name(live));
         return;
     }
     *exact = answer.ttl_s == names->config->dns_ttl_s;
@@ -249,7 +249,7 @@ static void check_name(struct names *names, const struct config_name *name, enum
 }
 
 /* To add what is there already changes nothing, and tells whether we may. */
-static bool names_check(void *state, enum endpoint_side live, int switch_limit_ms,
+static bool names_check(void *state, enum which_side live, int switch_limit_ms,
                         struct findings *findings, struct error *err)
 {
     struct names *names = state;
@@ -268,7 +268,7 @@ static bool names_check(void *state, enum endpoint_side live, int switch_limit_m
     return true;
 }
 
-static bool names_pause(void *state, enum endpoint_side to, struct error *err)
+static bool names_pause(void *state, enum which_side to, struct error *err)
 {
     (void)state;
     (void)to;
@@ -277,7 +277,7 @@ static bool names_pause(void *state, enum endpoint_side to, struct error *err)
 }
 
 /* Also when the name leads there already: since when is not known. */
-static bool names_lead(void *state, enum endpoint_side side, struct error *err)
+static bool names_lead(void *state, enum which_side side, struct error *err)
 {
     if (!update_and_look(state, side, err))
         return false;
@@ -285,7 +285,7 @@ static bool names_lead(void *state, enum endpoint_side side, struct error *err)
     return true;
 }
 
-static bool names_restore(void *state, enum endpoint_side live, struct error *err)
+static bool names_restore(void *state, enum which_side live, struct error *err)
 {
     bool all;
     if (all_lead(state, live, &all, err) && all)

@@ -40,22 +40,22 @@ bool endpoint_is_ours(const struct endpoint *endpoint)
     return endpoint->ops != &endpoint_none;
 }
 
-static bool told(const char *what, enum endpoint_side side, int64_t since_us, bool ok)
+static bool told(const char *what, enum which_side side, int64_t since_us, bool ok)
 {
     if (ok)
-        log_info("endpoint: %s %s in %.1f ms", what, endpoint_side_name(side),
+        log_info("endpoint: %s %s in %.1f ms", what, side_name(side),
                  (double)(clock_monotonic_us() - since_us) / 1000);
     return ok;
 }
 
-bool endpoint_check(struct endpoint *endpoint, enum endpoint_side live, int switch_limit_ms,
+bool endpoint_check(struct endpoint *endpoint, enum which_side live, int switch_limit_ms,
                     struct findings *findings, struct error *err)
 {
     return endpoint->ops->check(endpoint->state, live, switch_limit_ms, findings, err) ||
            error_context(err, "checking the endpoint");
 }
 
-bool endpoint_pause(struct endpoint *endpoint, enum endpoint_side to, struct error *err)
+bool endpoint_pause(struct endpoint *endpoint, enum which_side to, struct error *err)
 {
     int64_t since_us = clock_monotonic_us();
     return told("paused, on the way to the", to, since_us,
@@ -63,14 +63,14 @@ bool endpoint_pause(struct endpoint *endpoint, enum endpoint_side to, struct err
            error_context(err, "pausing the endpoint");
 }
 
-bool endpoint_lead(struct endpoint *endpoint, enum endpoint_side side, struct error *err)
+bool endpoint_lead(struct endpoint *endpoint, enum which_side side, struct error *err)
 {
     int64_t since_us = clock_monotonic_us();
     return told("led to the", side, since_us, endpoint->ops->lead(endpoint->state, side, err)) ||
-           error_context(err, "leading the endpoint to the %s", endpoint_side_name(side));
+           error_context(err, "leading the endpoint to the %s", side_name(side));
 }
 
-bool endpoint_resume(struct endpoint *endpoint, enum endpoint_side side, struct error *err)
+bool endpoint_resume(struct endpoint *endpoint, enum which_side side, struct error *err)
 {
     int64_t since_us = clock_monotonic_us();
     return told("resumed, to the", side, since_us,
@@ -78,7 +78,7 @@ bool endpoint_resume(struct endpoint *endpoint, enum endpoint_side side, struct 
            error_context(err, "resuming the endpoint");
 }
 
-bool endpoint_restore(struct endpoint *endpoint, enum endpoint_side live, struct error *err)
+bool endpoint_restore(struct endpoint *endpoint, enum which_side live, struct error *err)
 {
     int64_t since_us = clock_monotonic_us();
     return told("restored, to the", live, since_us,
@@ -86,7 +86,7 @@ bool endpoint_restore(struct endpoint *endpoint, enum endpoint_side live, struct
            error_context(err, "restoring the endpoint");
 }
 
-bool endpoint_hook(struct endpoint *endpoint, enum hook_phase phase, enum endpoint_side to,
+bool endpoint_hook(struct endpoint *endpoint, enum hook_phase phase, enum which_side to,
                    struct error *err)
 {
     const char *command = endpoint->config->endpoint.hooks[phase].text;

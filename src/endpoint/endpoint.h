@@ -44,30 +44,30 @@ bool endpoint_is_ours(const struct endpoint *endpoint);
  * endpoint-login-retry, endpoint-paused, endpoint-file, endpoint-entry, endpoint-side, endpoint-ttl, endpoint-command,
  * endpoint-none.
  */
-bool endpoint_check(struct endpoint *endpoint, enum endpoint_side live, int switch_limit_ms,
+bool endpoint_check(struct endpoint *endpoint, enum which_side live, int switch_limit_ms,
                     struct findings *findings, struct error *err) MUST_CHECK;
 
 /* `to` is where the application will be led. Waits for its transactions no longer than endpoint.pause_ms,
  * lets it go on, and tries again (endpoint.pause_attempts). LIMIT when there was always one that took
  * longer; the detail names it. */
-bool endpoint_pause(struct endpoint *endpoint, enum endpoint_side to, struct error *err) MUST_CHECK;
+bool endpoint_pause(struct endpoint *endpoint, enum which_side to, struct error *err) MUST_CHECK;
 
 /* Poolers stay paused. Returns when the side is in force: reloaded and looked at, for names when the
  * old answer cannot be in a cache any more. */
-bool endpoint_lead(struct endpoint *endpoint, enum endpoint_side side,
+bool endpoint_lead(struct endpoint *endpoint, enum which_side side,
                    struct error *err) MUST_CHECK;
 
 /* Only what leads to `side`: a pooler that could not be led there stays paused, and is the error. */
-bool endpoint_resume(struct endpoint *endpoint, enum endpoint_side side,
+bool endpoint_resume(struct endpoint *endpoint, enum which_side side,
                      struct error *err) MUST_CHECK;
 
 /* Also what could not be led back is resumed: it may never have led elsewhere. */
-bool endpoint_restore(struct endpoint *endpoint, enum endpoint_side live,
+bool endpoint_restore(struct endpoint *endpoint, enum which_side live,
                       struct error *err) MUST_CHECK;
 
 /* Runs the hook of this phase, if there is one; false when it fails or takes too long. `to` as above.
  * From HOOK_SWITCHED on its failure is for the log. */
-bool endpoint_hook(struct endpoint *endpoint, enum hook_phase phase, enum endpoint_side to,
+bool endpoint_hook(struct endpoint *endpoint, enum hook_phase phase, enum which_side to,
                    struct error *err) MUST_CHECK;
 
 #endif

@@ -14,7 +14,7 @@ static void *hooked_open(const struct config *config, struct stop *stop)
     return hooked;
 }
 
-static bool run_phase(struct hooked *hooked, const char *phase, enum endpoint_side side,
+static bool run_phase(struct hooked *hooked, const char *phase, enum which_side side,
                       struct stop *stop, struct error *err)
 {
     char what[64];
@@ -30,7 +30,7 @@ static bool run_phase(struct hooked *hooked, const char *phase, enum endpoint_si
     return command_run(hooked->config, &run, err);
 }
 
-static bool hooked_check(void *state, enum endpoint_side live, int switch_limit_ms,
+static bool hooked_check(void *state, enum which_side live, int switch_limit_ms,
                          struct findings *findings, struct error *err)
 {
     struct hooked *hooked = state;
@@ -46,13 +46,13 @@ static bool hooked_check(void *state, enum endpoint_side live, int switch_limit_
     return true;
 }
 
-static bool hooked_restore(void *state, enum endpoint_side live, struct error *err)
+static bool hooked_restore(void *state, enum which_side live, struct error *err)
 {
     return run_phase(state, "restore", live, NULL, err);
 }
 
 /* Who was half-way into a pause is asked to take it back. */
-static bool hooked_pause(void *state, enum endpoint_side to, struct error *err)
+static bool hooked_pause(void *state, enum which_side to, struct error *err)
 {
     struct hooked *hooked = state;
     struct error ignored = ERROR_INIT;
@@ -63,12 +63,12 @@ static bool hooked_pause(void *state, enum endpoint_side to, struct error *err)
     return false;
 }
 
-static bool hooked_lead(void *state, enum endpoint_side side, struct error *err)
+static bool hooked_lead(void *state, enum which_side side, struct error *err)
 {
     return run_phase(state, "lead", side, NULL, err);
 }
 
-static bool hooked_resume(void *state, enum endpoint_side side, struct error *err)
+static bool hooked_resume(void *state, enum which_side side, struct error *err)
 {
     return run_phase(state, "resume", side, NULL, err);
 }

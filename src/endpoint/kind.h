@@ -10,12 +10,12 @@
 struct endpoint_ops {
     void *(*open)(const struct config *config, struct stop *stop);
     void (*close)(void *state);
-    bool (*check)(void *state, enum endpoint_side live, int switch_limit_ms,
+    bool (*check)(void *state, enum which_side live, int switch_limit_ms,
                   struct findings *findings, struct error *err);
-    bool (*pause)(void *state, enum endpoint_side to, struct error *err);
-    bool (*lead)(void *state, enum endpoint_side side, struct error *err);
-    bool (*resume)(void *state, enum endpoint_side side, struct error *err);
-    bool (*restore)(void *state, enum endpoint_side live, struct error *err);
+    bool (*pause)(void *state, enum which_side to, struct error *err);
+    bool (*lead)(void *state, enum which_side side, struct error *err);
+    bool (*resume)(void *state, enum which_side side, struct error *err);
+    bool (*restore)(void *state, enum which_side live, struct error *err);
 };
 
 extern const struct endpoint_ops endpoint_pgbouncer;
@@ -23,9 +23,9 @@ extern const struct endpoint_ops endpoint_dns;
 extern const struct endpoint_ops endpoint_command;
 extern const struct endpoint_ops endpoint_none;
 
-static inline enum endpoint_side other_side(enum endpoint_side side)
+static inline enum which_side other_side(enum which_side side)
 {
-    return side == ENDPOINT_SOURCE ? ENDPOINT_TARGET : ENDPOINT_SOURCE;
+    return side == SIDE_SOURCE ? SIDE_TARGET : SIDE_SOURCE;
 }
 
 #endif

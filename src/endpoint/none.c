@@ -14,7 +14,7 @@ static void none_close(void *state)
     (void)state;
 }
 
-static bool none_check(void *state, enum endpoint_side live, int switch_limit_ms,
+static bool none_check(void *state, enum which_side live, int switch_limit_ms,
                        struct findings *findings, struct error *err)
 {
     const struct config *config = state;
@@ -24,11 +24,11 @@ static bool none_check(void *state, enum endpoint_side live, int switch_limit_ms
         findings, SEVERITY_NOTE, "endpoint-none",
         config->endpoint.at.text != NULL ? &config->endpoint.at : NULL, "endpoint", NULL,
         "the application has to be led to the %s by you: until it is, its writes are refused",
-        live == ENDPOINT_SOURCE ? "target" : "source");
+        live == SIDE_SOURCE ? "target" : "source");
     return true;
 }
 
-static bool none_pause(void *state, enum endpoint_side to, struct error *err)
+static bool none_pause(void *state, enum which_side to, struct error *err)
 {
     (void)state;
     (void)to;
@@ -43,23 +43,23 @@ static void tell_address(const char *conninfo)
     free(text);
 }
 
-static bool none_lead(void *state, enum endpoint_side side, struct error *err)
+static bool none_lead(void *state, enum which_side side, struct error *err)
 {
     const struct config *config = state;
     (void)err;
-    log_info("endpoint: lead the application to the %s now:", endpoint_side_name(side));
-    if (side == ENDPOINT_SOURCE)
+    log_info("endpoint: lead the application to the %s now:", side_name(side));
+    if (side == SIDE_SOURCE)
         tell_address(config->source.text);
-    for (unsigned s = 0; side == ENDPOINT_TARGET && s < config->shards_count; s++)
+    for (unsigned s = 0; side == SIDE_TARGET && s < config->shards_count; s++)
         tell_address(config->shards[s].text);
     return true;
 }
 
-static bool none_restore(void *state, enum endpoint_side live, struct error *err)
+static bool none_restore(void *state, enum which_side live, struct error *err)
 {
     (void)state;
     (void)err;
-    log_info("endpoint: the application stays with the %s", endpoint_side_name(live));
+    log_info("endpoint: the application stays with the %s", side_name(live));
     return true;
 }
 

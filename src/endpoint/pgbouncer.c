@@ -28,7 +28,7 @@ static void init_pooled(struct poolers *poolers, struct pooler *pooler, unsigned
     struct pooled *database = &pooler->databases[number];
     size_t bad;
     database->config = &pooler->config->databases[number];
-    for (unsigned side = 0; side < ENDPOINT_SIDES; side++) {
+    for (unsigned side = 0; side < SIDES; side++) {
         const char *text = database->config->sides[side].text;
         CHECK(pairs_parse(text, strlen(text), &poolers->arena, &database->sides[side], &bad));
     }
@@ -167,7 +167,7 @@ static bool entry_error(const struct pooler *pooler, const struct pooled *databa
                       "Name the file that holds the entry itself, in its section [databases].");
 }
 
-static bool pooled_wants(struct pooler *pooler, struct pooled *database, enum endpoint_side side,
+static bool pooled_wants(struct pooler *pooler, struct pooled *database, enum which_side side,
                          const struct buffer *text, bool *written, struct error *err)
 {
     struct pairs entry;
@@ -182,7 +182,7 @@ static bool pooled_wants(struct pooler *pooler, struct pooled *database, enum en
     return true;
 }
 
-bool pooler_wants(struct pooler *pooler, enum endpoint_side side, struct buffer *text,
+bool pooler_wants(struct pooler *pooler, enum which_side side, struct buffer *text,
                   bool *written, struct error *err)
 {
     *written = true;
@@ -223,7 +223,7 @@ static bool all_in_force(const struct pooler *pooler)
 }
 
 /* Writes what must be written, and asks for RELOAD unless the file was right and is in force. */
-static bool begin_lead(struct pooler *pooler, enum endpoint_side side, struct error *err)
+static bool begin_lead(struct pooler *pooler, enum which_side side, struct error *err)
 {
     struct buffer text;
     bool written;
@@ -263,7 +263,7 @@ void poolers_wait_for_controls(struct poolers *poolers)
     consoles_wait(controls, poolers->count, clock_monotonic_us() + ANSWER_MS * 1000, NULL);
 }
 
-static void lead_all(struct poolers *poolers, enum endpoint_side side)
+static void lead_all(struct poolers *poolers, enum which_side side)
 {
     for (unsigned p = 0; p < poolers->count; p++)
         begin_lead(&poolers->items[p], side, &poolers->items[p].err);
@@ -274,7 +274,7 @@ static void lead_all(struct poolers *poolers, enum endpoint_side side)
     }
 }
 
-static bool poolers_lead(void *state, enum endpoint_side side, struct error *err)
+static bool poolers_lead(void *state, enum which_side side, struct error *err)
 {
     struct poolers *poolers = state;
     poolers_begin(poolers);
@@ -341,7 +341,7 @@ void poolers_resume_all(struct poolers *poolers)
     close_waiting(poolers);
 }
 
-static bool leads_there(struct pooler *pooler, enum endpoint_side side, struct error *err)
+static bool leads_there(struct pooler *pooler, enum which_side side, struct error *err)
 {
     struct buffer text;
     bool written;
@@ -350,10 +350,10 @@ static bool leads_there(struct pooler *pooler, enum endpoint_side side, struct e
     buffer_release(&text);
     return ok && (all_in_force(pooler) ||
                   error_set(err, ERROR_CONFIG, "the pooler at %s does not lead to the %s",
-                            pooler->control.name, endpoint_side_name(side)));
+                            pooler->control.name, side_name(side)));
 }
 
-static bool poolers_resume(void *state, enum endpoint_side side, struct error *err)
+static bool poolers_resume(void *state, enum which_side side, struct error *err)
 {
     struct poolers *poolers = state;
     poolers_begin(poolers);
@@ -363,7 +363,7 @@ static bool poolers_resume(void *state, enum endpoint_side side, struct error *e
     return poolers_end(poolers, err);
 }
 
-static bool poolers_restore(void *state, enum endpoint_side live, struct error *err)
+static bool poolers_restore(void *state, enum which_side live, struct error *err)
 {
     struct poolers *poolers = state;
     struct error first = ERROR_INIT;

@@ -8,7 +8,7 @@ enum { LOGIN_RETRY_S_MAX = 1 };
 struct checking {
     struct pooler *pooler;
     struct findings *findings;
-    enum endpoint_side live;
+    enum which_side live;
     int limit_ms;
 };
 
@@ -118,7 +118,7 @@ static void check_side(struct checking *checking, const struct pooled *database)
                  &database->config->sides[checking->live], database->config->name.text, NULL,
                  "the pooler at %s leads it to host=%s port=%s dbname=%s, which is not the %s",
                  control->name, host != NULL ? host : "", port != NULL ? port : "",
-                 dbname != NULL ? dbname : "", endpoint_side_name(checking->live));
+                 dbname != NULL ? dbname : "", side_name(checking->live));
 }
 
 /* Users may have a pool mode of their own: what their pools do is what counts. */
@@ -186,7 +186,7 @@ static bool check_pooler(struct checking *checking, struct error *err)
     return true;
 }
 
-bool poolers_check(void *state, enum endpoint_side live, int switch_limit_ms,
+bool poolers_check(void *state, enum which_side live, int switch_limit_ms,
                    struct findings *findings, struct error *err)
 {
     struct poolers *poolers = state;

@@ -188,7 +188,7 @@ static int next_gap(int gap_ms)
     return gap_ms * 2 < GAP_MOST_MS ? gap_ms * 2 : GAP_MOST_MS;
 }
 
-bool poolers_pause(void *state, enum endpoint_side to, struct error *err)
+bool poolers_pause(void *state, enum which_side to, struct error *err)
 {
     struct poolers *poolers = state;
     int gap_ms = GAP_FIRST_MS, attempts = poolers->config->pause_attempts;

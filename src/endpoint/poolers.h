@@ -12,7 +12,7 @@
 
 struct pooled {
     const struct config_database *config;
-    struct pairs sides[ENDPOINT_SIDES];
+    struct pairs sides[SIDES];
     struct pairs wanted;    /* its entry for the side of this call: filled by pooler_wants() */
     struct console console; /* for PAUSE and RESUME */
     int row;                /* in the pooler's last answer to SHOW DATABASES; -1 if not there */
@@ -42,7 +42,7 @@ struct poolers {
 bool pooler_look(struct pooler *pooler, struct error *err) MUST_CHECK;
 
 /* Reads the file: what each entry has to be for this side, and whether all are. `text` is the file. */
-bool pooler_wants(struct pooler *pooler, enum endpoint_side side, struct buffer *text,
+bool pooler_wants(struct pooler *pooler, enum which_side side, struct buffer *text,
                   bool *written, struct error *err) MUST_CHECK;
 
 /* After the two above: whether the pooler uses the address that is wanted. */
@@ -63,10 +63,10 @@ void poolers_wait_for_controls(struct poolers *poolers);
 void poolers_resume_all(struct poolers *poolers);
 
 /* pgbouncer_pause.c */
-bool poolers_pause(void *state, enum endpoint_side to, struct error *err) MUST_CHECK;
+bool poolers_pause(void *state, enum which_side to, struct error *err) MUST_CHECK;
 
 /* What stands against it (pgbouncer_check.c). */
-bool poolers_check(void *state, enum endpoint_side live, int switch_limit_ms,
+bool poolers_check(void *state, enum which_side live, int switch_limit_ms,
                    struct findings *findings, struct error *err) MUST_CHECK;
 
 #endif

@@ -12,12 +12,6 @@ static const char shape_dns[] =
     "dns: {server: 192.0.2.53, key_file: tsig.key, names: {db.shop.example: {source: 192.0.2.1,"
     " target: 192.0.2.2}}}";
 
-const char *endpoint_side_name(enum endpoint_side side)
-{
-    static const char *const names[] = {"source", "target"};
-    return names[side];
-}
-
 const char *hook_phase_name(enum hook_phase phase)
 {
     static const char *const names[] = {"before_pause", "paused",  "fenced", "drained",
@@ -27,10 +21,10 @@ const char *hook_phase_name(enum hook_phase phase)
 
 /* ---- the sides of one thing ---- */
 
-static bool find_side(const char *name, enum endpoint_side *side)
+static bool find_side(const char *name, enum which_side *side)
 {
-    for (*side = 0; *side < ENDPOINT_SIDES; (*side)++) {
-        if (strcmp(name, endpoint_side_name(*side)) == 0)
+    for (*side = 0; *side < SIDES; (*side)++) {
+        if (strcmp(name, side_name(*side)) == 0)
             return true;
     }
     return false;
@@ -38,12 +32,12 @@ static bool find_side(const char *name, enum endpoint_side *side)
 
 /* {source: …, target: …}: the nodes, both there. */
 static bool read_sides(const struct reader *reader, struct fy_node *node, const char *name,
-                       struct fy_node *sides[ENDPOINT_SIDES])
+                       struct fy_node *sides[SIDES])
 {
     void *at = NULL;
     struct fy_node_pair *pair;
-    enum endpoint_side side;
-    sides[ENDPOINT_SOURCE] = sides[ENDPOINT_TARGET] = NULL;
+    enum which_side side;
+    sides[SIDE_SOURCE] = sides[SIDE_TARGET] = NULL;
     if (!fy_node_is_mapping(node))
         return reader_refuse(reader, node, shape_sides, "\"%s\" must be a mapping", name);
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
@@ -52,7 +46,7 @@ static bool read_sides(const struct reader *reader, struct fy_node *node, const 
             return reader_refuse_key(reader, key, "in an endpoint", shape_sides);
         sides[side] = fy_node_pair_value(pair);
     }
-    return (sides[ENDPOINT_SOURCE] != NULL && sides[ENDPOINT_TARGET] != NULL) ||
+    return (sides[SIDE_SOURCE] != NULL && sides[SIDE_TARGET] != NULL) ||
            reader_refuse(reader, node, shape_sides, "\"%s\" needs a source and a target", name);
 }
 
@@ -83,13 +77,13 @@ static bool read_side_pairs(const struct reader *reader, struct fy_node *node, c
 static bool read_database(const struct reader *reader, struct fy_node *key, struct fy_node *value,
                           struct config_database *database)
 {
-    struct fy_node *sides[ENDPOINT_SIDES];
-    struct pairs pairs[ENDPOINT_SIDES];
+    struct fy_node *sides[SIDES];
+    struct pairs pairs[SIDES];
     if (!reader_text(reader, key, "databases", &database->name) ||
         !read_sides(reader, value, database->name.text, sides))
         return false;
-    for (unsigned side = 0; side < ENDPOINT_SIDES; side++) {
-        if (!read_side_pairs(reader, sides[side], endpoint_side_name(side), &database->sides[side],
+    for (unsigned side = 0; side < SIDES; side++) {
+        if (!read_side_pairs(reader, sides[side], side_name(side), &database->sides[side],
                              &pairs[side]))
             return false;
     }
@@ -98,7 +92,7 @@ static bool read_database(const struct reader *reader, struct fy_node *key, stru
                              database->name.text);
     return !same_value(&pairs[0], &pairs[1], "host") || !same_value(&pairs[0], &pairs[1], "port") ||
            !same_value(&pairs[0], &pairs[1], "dbname") ||
-           reader_refuse(reader, sides[ENDPOINT_TARGET], NULL,
+           reader_refuse(reader, sides[SIDE_TARGET], NULL,
                          "source and target of \"%s\" are the same database", database->name.text);
 }
 
@@ -208,12 +202,12 @@ static bool read_addresses(const struct reader *reader, struct fy_node *node, co
 static bool read_name(const struct reader *reader, struct fy_node *key, struct fy_node *value,
                       struct config_name *name)
 {
-    struct fy_node *sides[ENDPOINT_SIDES];
+    struct fy_node *sides[SIDES];
     if (!read_dns_word(reader, key, "names", &name->name) ||
         !read_sides(reader, value, name->name.text, sides))
         return false;
-    for (unsigned side = 0; side < ENDPOINT_SIDES; side++) {
-        if (!read_addresses(reader, sides[side], endpoint_side_name(side), &name->sides[side],
+    for (unsigned side = 0; side < SIDES; side++) {
+        if (!read_addresses(reader, sides[side], side_name(side), &name->sides[side],
                             &name->counts[side]))
             return false;
     }

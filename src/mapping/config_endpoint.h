@@ -6,15 +6,14 @@
 #define MAPPING_CONFIG_ENDPOINT_H
 
 #include "mapping/config_text.h"
-
-enum endpoint_side { ENDPOINT_SOURCE, ENDPOINT_TARGET, ENDPOINT_SIDES };
+#include "mapping/sides.h"
 
 enum endpoint_kind { ENDPOINT_NONE, ENDPOINT_PGBOUNCER, ENDPOINT_DNS, ENDPOINT_COMMAND };
 
 /* An entry of the section [databases] of a pooler: what it says about the server, per side. */
 struct config_database {
     struct config_text name;
-    struct config_text sides[ENDPOINT_SIDES]; /* "host=… port=… dbname=…" */
+    struct config_text sides[SIDES]; /* "host=… port=… dbname=…" */
 };
 
 struct config_pooler {
@@ -27,8 +26,8 @@ struct config_pooler {
 /* A name and the addresses that it has, per side: IPv4, IPv6, or a name (then it is an alias). */
 struct config_name {
     struct config_text name;
-    unsigned counts[ENDPOINT_SIDES];
-    struct config_text *sides[ENDPOINT_SIDES];
+    unsigned counts[SIDES];
+    struct config_text *sides[SIDES];
 };
 
 struct config_dns {
@@ -62,6 +61,5 @@ struct config_endpoint {
 
 /* before_pause, paused, … */
 const char *hook_phase_name(enum hook_phase phase);
-const char *endpoint_side_name(enum endpoint_side side);
 
 #endif

@@ -6,16 +6,13 @@
 #ifndef RUN_DIRECTION_H
 #define RUN_DIRECTION_H
 
-#include "run/migration.h"
+#include "mapping/sides.h"
 #include "pg/lsn.h"
-
-enum live { LIVE_SOURCE, LIVE_TARGET };
-
-bool direction_read(PGconn *control, enum live *live, struct error *err) MUST_CHECK;
+#include "run/migration.h"
 
 /* Where the log of a publisher ("source", "shard 0", …) stood at the last switch that made its side
  * live: what precedes it there was brought by us, or lay behind the fence. 0 when there was none. */
-bool direction_position(PGconn *control, enum live live, const char *publisher, lsn_t *position,
+bool direction_position(PGconn *control, enum which_side live, const char *publisher, lsn_t *position,
                         struct error *err) MUST_CHECK;
 
 #endif

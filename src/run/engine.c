@@ -13,6 +13,7 @@
 #include "run/report.h"
 #include "run/rest.h"
 #include "run/watch.h"
+#include "state/journal.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -146,7 +147,7 @@ static void start_threads(struct engine *engine)
         flow_start(&engine->flows[f]);
     if (engine->backward != NULL) {
         engine->stage = STAGE_BACKWARD;
-        engine->rest = rest_start(engine->migration->config, LIVE_TARGET, engine->epoch,
+        engine->rest = rest_start(engine->migration->config, SIDE_TARGET, engine->epoch,
                                   &engine->stop);
         return;
     }
@@ -264,7 +265,7 @@ static bool supervise_indexing(struct engine *engine, struct error *err)
     if (!phase_set(engine->migration->shards[0], engine->epoch, "ready", err))
         return false;
     engine->rest =
-        rest_start(engine->migration->config, LIVE_SOURCE, engine->epoch, &engine->stop);
+        rest_start(engine->migration->config, SIDE_SOURCE, engine->epoch, &engine->stop);
     if (engine->migration->config->verify_every_s > 0)
         engine->proof = proof_start(engine->migration, &engine->stop);
     return true;
@@ -284,14 +285,14 @@ static bool check_lock(struct engine *engine, struct error *err)
 /* A switch has changed it: what goes the other way begins anew. */
 static bool check_direction(struct engine *engine, struct error *err)
 {
-    enum live live, ours = engine->backward != NULL ? LIVE_TARGET : LIVE_SOURCE;
-    if (!direction_read(engine->migration->control, &live, err))
+    enum which_side live, ours = engine->backward != NULL ? SIDE_TARGET : SIDE_SOURCE;
+    if (!journal_live(engine->migration->control, &live, err))
         return false;
     if (live == ours)
         return true;
     engine->turned = true;
     return error_set(err, ERROR_RETRY, "the %s is live now",
-                     live == LIVE_TARGET ? "target" : "source");
+                     side_name(live));
 }
 
 /* A TRUNCATE may set a table back to its beginning at the very moment when its copy was over. */

@@ -19,8 +19,8 @@ void gates_init(struct gates *gates, struct migration *migration)
 {
     *gates = (struct gates){.migration = migration};
     arena_init(&gates->arena, 64 * 1024);
-    gates->source_tables = side_tables(&migration->set, ENDPOINT_SOURCE, &gates->arena);
-    gates->target_tables = side_tables(&migration->set, ENDPOINT_TARGET, &gates->arena);
+    gates->source_tables = side_tables(&migration->set, SIDE_SOURCE, &gates->arena);
+    gates->target_tables = side_tables(&migration->set, SIDE_TARGET, &gates->arena);
 }
 
 void gates_release(struct gates *gates)
@@ -31,10 +31,10 @@ void gates_release(struct gates *gates)
 bool gates_close_new(PGconn *shard, const struct mapping_set *set, struct error *err)
 {
     struct arena arena;
-    const struct gate_words words = gate_words_live(side_name(ENDPOINT_SOURCE));
+    const struct gate_words words = gate_words_live(side_name(SIDE_SOURCE));
     arena_init(&arena, 64 * 1024);
     bool ok = gate_create(shard, &words, err) &&
-              gate_lay_all(shard, side_tables(set, ENDPOINT_TARGET, &arena), err);
+              gate_lay_all(shard, side_tables(set, SIDE_TARGET, &arena), err);
     arena_release(&arena);
     return ok;
 }

@@ -7,6 +7,7 @@
 #include "run/slot.h"
 #include "run/target.h"
 #include "state/epoch.h"
+#include "state/journal.h"
 #include "state/lanes.h"
 #include "state/schema.h"
 #include "state/setting.h"
@@ -180,7 +181,7 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
            keep_settings(migration, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            leaves_restore(migration, *epoch, err) &&
-           direction_position(control, LIVE_SOURCE, "source", &switched, err) &&
+           direction_position(control, SIDE_SOURCE, "source", &switched, err) &&
            prepare_lanes(migration, 0, *epoch, start, switched, err) &&
            ranges_create(migration->source, migration->shards, migration->shards_count,
                          &migration->set, *epoch, err) &&
@@ -199,7 +200,7 @@ static bool prepare_way(struct migration *way, unsigned shard, int64_t epoch, st
     char publisher[32];
     snprintf(publisher, sizeof publisher, "shard %u", shard);
     return slot_prepare(way, epoch, stop, &start, err) &&
-           direction_position(way->control, LIVE_TARGET, publisher, &switched, err) &&
+           direction_position(way->control, SIDE_TARGET, publisher, &switched, err) &&
            prepare_lanes(way, shard, epoch, start, switched, err) &&
            check_slot(way, shard, err);
 }
@@ -231,27 +232,27 @@ static bool continue_backward(struct migration *migration, struct backward *back
 }
 
 /* What the direction needs, once it is known. */
-static bool continue_as(enum live live, struct migration *migration, struct backward *backward,
+static bool continue_as(enum which_side live, struct migration *migration, struct backward *backward,
                         struct stop *stop, int64_t *epoch, struct error *err)
 {
     *backward = (struct backward){0};
-    return live == LIVE_TARGET ? continue_backward(migration, backward, stop, epoch, err)
+    return live == SIDE_TARGET ? continue_backward(migration, backward, stop, epoch, err)
                                : continue_prepared(migration, stop, epoch, err);
 }
 
-static bool read_direction(const struct config *config, enum live *live, struct error *err)
+static bool read_direction(const struct config *config, enum which_side *live, struct error *err)
 {
     PGconn *control = conn_open(config->shards[0].text, CONN_SESSION, "prepare", err);
-    bool ok = control != NULL && direction_read(control, live, err);
+    bool ok = control != NULL && journal_live(control, live, err);
     conn_close(control);
     return ok;
 }
 
 bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
-             enum live *live, struct stop *stop, int64_t *epoch, struct error *err)
+             enum which_side *live, struct stop *stop, int64_t *epoch, struct error *err)
 {
     if (!install_schemas(config, err) || !read_direction(config, live, err) ||
-        (*live == LIVE_SOURCE && !target_prepare(config, err)) ||
+        (*live == SIDE_SOURCE && !target_prepare(config, err)) ||
         !migration_open(migration, config, "supervisor", err))
         return false;
     if (continue_as(*live, migration, backward, stop, epoch, err))

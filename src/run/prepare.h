@@ -18,7 +18,7 @@
 
 /* Leaves `migration` open, for the engine, and `backward` when the target is live. */
 bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
-             enum live *live, struct stop *stop, int64_t *epoch, struct error *err) MUST_CHECK;
+             enum which_side *live, struct stop *stop, int64_t *epoch, struct error *err) MUST_CHECK;
 
 /* new, preparing, copying, indexing, ready: what `status` shows. The phase never goes back. */
 bool phase_set(PGconn *control, int64_t epoch, const char *phase, struct error *err) MUST_CHECK;

@@ -6,6 +6,7 @@
 #include "pg/conn.h"
 #include "run/backward.h"
 #include "run/slot.h"
+#include "state/journal.h"
 #include "state/lanes.h"
 #include "state/setting.h"
 #include "switchover/acting.h"
@@ -15,7 +16,7 @@ enum { EVERY_US = 10 * 1000 * 1000 };
 
 struct rest {
     const struct config *config;
-    enum live live;
+    enum which_side live;
     int64_t epoch;
     struct stop *stop;
     pthread_t thread;
@@ -96,9 +97,9 @@ static bool flushed_position(PGconn *server, lsn_t *position, struct error *err)
 static bool advance(struct rest *rest, struct migration *from, unsigned stream, struct error *err)
 {
     lsn_t position;
-    enum live live;
+    enum which_side live;
     if (!flushed_position(from->source, &position, err) ||
-        !direction_read(from->control, &live, err))
+        !journal_live(from->control, &live, err))
         return false;
     if (live != rest->live)
         return true; /* this incarnation is about to end */
@@ -111,7 +112,7 @@ static bool advance(struct rest *rest, struct migration *from, unsigned stream, 
 
 static bool advance_all(struct rest *rest, struct error *err)
 {
-    if (rest->live == LIVE_TARGET)
+    if (rest->live == SIDE_TARGET)
         return advance(rest, &rest->migration, 0, err);
     for (unsigned s = 0; s < rest->backward.count; s++) {
         if (!advance(rest, &rest->backward.ways[s], s, err))
@@ -136,7 +137,7 @@ static bool look_after(struct rest *rest, struct error *err)
     if (!rest->open && !migration_open(&rest->migration, rest->config, "rest", err))
         return false;
     rest->open = true;
-    bool ready = rest->live == LIVE_TARGET ||
+    bool ready = rest->live == SIDE_TARGET ||
                  (acting_finish(rest->migration.source, rest->stop, err) && make_ways(rest, err));
     return ready && advance_all(rest, err);
 }
@@ -160,7 +161,7 @@ static void tell(struct rest *rest, struct error *err)
     if (stop_requested(rest->stop) || strncmp(rest->told, err->message, sizeof rest->told - 1) == 0)
         return;
     snprintf(rest->told, sizeof rest->told, "%s", err->message);
-    if (rest->live == LIVE_SOURCE)
+    if (rest->live == SIDE_SOURCE)
         journal_trouble(rest, err);
     error_context(err, "looking after the slots at rest; a cutover waits for it");
     log_error_as(LOG_WARNING, err);
@@ -183,7 +184,7 @@ static void *rest_main(void *argument)
     return NULL;
 }
 
-struct rest *rest_start(const struct config *config, enum live live, int64_t epoch,
+struct rest *rest_start(const struct config *config, enum which_side live, int64_t epoch,
                         struct stop *stop)
 {
     struct rest *rest = check_calloc(1, sizeof *rest);

@@ -17,7 +17,7 @@
 struct rest;
 
 /* Its thread ends with `stop`. */
-struct rest *rest_start(const struct config *config, enum live live, int64_t epoch,
+struct rest *rest_start(const struct config *config, enum which_side live, int64_t epoch,
                         struct stop *stop);
 void rest_end(struct rest *rest); /* NULL is fine */
 

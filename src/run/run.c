@@ -48,14 +48,14 @@ static bool incarnation(const struct config *config, _Atomic lsn_t *suspects, st
 {
     struct migration migration;
     struct backward backward;
-    enum live live;
+    enum which_side live;
     int64_t epoch;
     PGconn *lock = take_lock(config, stop, err);
     if (lock == NULL)
         return false;
     bool ok = prepare(&migration, &backward, config, &live, stop, &epoch, err);
     if (ok) {
-        ok = engine_run(&migration, live == LIVE_TARGET ? &backward : NULL, lock, epoch, suspects,
+        ok = engine_run(&migration, live == SIDE_TARGET ? &backward : NULL, lock, epoch, suspects,
                         stop, turned, err);
         backward_release(&backward);
         migration_close(&migration);

@@ -105,13 +105,19 @@ bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch,
 
 /* ---- entries ---- */
 
-bool journal_live(PGconn *control, char **live, struct error *err)
+bool journal_live(PGconn *control, enum which_side *live, struct error *err)
 {
-    if (!setting_get(control, "live", live, err))
-        return false;
-    if (*live == NULL)
-        *live = check_strdup("source");
-    return true;
+    char *value;
+    if (!setting_get(control, "live", &value, err))
+        return error_context(err, "reading which side is live");
+    bool ok = true;
+    *live = SIDE_SOURCE;
+    if (value != NULL && strcmp(value, side_name(SIDE_TARGET)) == 0)
+        *live = SIDE_TARGET;
+    else if (value != NULL && strcmp(value, side_name(SIDE_SOURCE)) != 0)
+        ok = error_set(err, ERROR_FATAL, "the setting \"live\" is \"%.20s\"", value);
+    free(value);
+    return ok;
 }
 
 static void put_nullable(struct buffer *sql, const char *text)

@@ -17,6 +17,7 @@
 #include <libpq-fe.h>
 #include <stdint.h>
 
+#include "mapping/sides.h"
 #include "util/error.h"
 
 #define JOURNAL_SUPERSEDED "PT001"
@@ -34,8 +35,8 @@ bool journal_unlock(PGconn *control, struct error *err) MUST_CHECK;
 bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch,
                          struct error *err) MUST_CHECK;
 
-/* "source" or "target". The caller frees it. */
-bool journal_live(PGconn *control, char **live, struct error *err) MUST_CHECK;
+/* Which side takes the application's writes: the setting `live`; the source while there is none. */
+bool journal_live(PGconn *control, enum which_side *live, struct error *err) MUST_CHECK;
 
 struct journal_entry {
     const char *which; /* cutover, rollback */

@@ -156,7 +156,7 @@ static bool check_verified(const struct readiness *readiness, struct error *err)
     /* Who must go back may not be kept by a proof that cannot be had any more. */
     if (!PQgetisnull(result, 0, 0))
         findings_add(switching->findings,
-                     switching->goal == ENDPOINT_TARGET ? SEVERITY_REFUSE : SEVERITY_WARNING,
+                     switching->goal == SIDE_TARGET ? SEVERITY_REFUSE : SEVERITY_WARNING,
                      "not-verified", NULL, "pgportage verify",
                      "Run \"pgportage verify\", or add --verify.",
                      "the last proof that both sides are equal: %s", result_text(result, 0, 0));
@@ -185,7 +185,7 @@ static void slot_name(const struct readiness *readiness, const struct side *side
                       char name[128])
 {
     const char *slot = readiness->switching->config->slot;
-    if (side->which == ENDPOINT_SOURCE)
+    if (side->which == SIDE_SOURCE)
         snprintf(name, 128, "%s", slot);
     else
         snprintf(name, 128, "%s_back_%u", slot, server);
@@ -318,7 +318,7 @@ static void check_losses(const struct readiness *readiness)
     const struct switching *switching = readiness->switching;
     struct findings *findings = switching->findings;
     unsigned first = findings->count;
-    if (switching->goal != ENDPOINT_TARGET)
+    if (switching->goal != SIDE_TARGET)
         return;
     invert_check(switching->set, switching->config, findings->arena, findings);
     for (unsigned f = first; f < findings->count; f++) {
@@ -342,7 +342,7 @@ static bool check_shards(const struct readiness *readiness, struct error *err)
         if (!ASK(readiness, conn, server, shard_questions, err) ||
             !ask_dead_letters(readiness, conn, server, err))
             return false;
-        if (switching->goal == ENDPOINT_TARGET &&
+        if (switching->goal == SIDE_TARGET &&
             !ASK(readiness, conn, server, target_questions, err))
             return false;
     }

@@ -31,7 +31,7 @@ bool switch_restore_gates(const struct side *live, const struct side *other, int
                           struct error *err)
 {
     return close_side(other, live->name, epoch, err) &&
-           (live->which == ENDPOINT_SOURCE || acting_put_aside_again(other->conns[0], err)) &&
+           (live->which == SIDE_SOURCE || acting_put_aside_again(other->conns[0], err)) &&
            open_side(live, epoch, err);
 }
 
@@ -50,25 +50,24 @@ static bool agrees(const struct side *side, bool open, bool *does, struct error 
 /* sides[0] is the source. What one looks at without the lock may have changed a moment later. */
 static bool agree(const struct side sides[2], bool *do_agree, struct error *err)
 {
-    char *live;
-    if (!journal_live(sides[ENDPOINT_TARGET].conns[0], &live, err))
+    enum which_side live;
+    if (!journal_live(sides[SIDE_TARGET].conns[0], &live, err))
         return false;
-    bool back = strcmp(live, sides[ENDPOINT_TARGET].name) == 0;
-    free(live);
     *do_agree = true;
-    return agrees(&sides[back], true, do_agree, err) && agrees(&sides[!back], false, do_agree, err);
+    return agrees(&sides[live], true, do_agree, err) &&
+           agrees(&sides[side_other(live)], false, do_agree, err);
 }
 
 static bool restore_locked(const struct side sides[2], struct error *err)
 {
-    const struct side *target = &sides[ENDPOINT_TARGET];
+    const struct side *target = &sides[SIDE_TARGET];
     PGconn *servers[SERVERS_MAX];
     bool do_agree;
     int64_t epoch;
-    char *live;
+    enum which_side live;
     CHECK(target->count < SERVERS_MAX);
     memcpy(servers, target->conns, target->count * sizeof *servers);
-    servers[target->count] = sides[ENDPOINT_SOURCE].conns[0];
+    servers[target->count] = sides[SIDE_SOURCE].conns[0];
     if (!agree(sides, &do_agree, err))
         return false;
     if (do_agree)
@@ -76,11 +75,9 @@ static bool restore_locked(const struct side sides[2], struct error *err)
     if (!journal_raise_epoch(servers, target->count + 1, &epoch, err) ||
         !journal_live(servers[0], &live, err))
         return false;
-    bool back = strcmp(live, target->name) == 0;
-    free(live);
     log_warning("a switch has left the gates as they were: the %s is live, and is opened",
-                sides[back].name);
-    return switch_restore_gates(&sides[back], &sides[!back], epoch, err);
+                sides[live].name);
+    return switch_restore_gates(&sides[live], &sides[side_other(live)], epoch, err);
 }
 
 bool switch_restore_abandoned(PGconn *source, PGconn *const *shards, unsigned shards_count,
@@ -90,8 +87,8 @@ bool switch_restore_abandoned(PGconn *source, PGconn *const *shards, unsigned sh
     bool do_agree, taken;
     struct error ignored = ERROR_INIT;
     const struct side sides[] = {
-        {.which = ENDPOINT_SOURCE, .name = "source", .count = 1, .conns = &source},
-        {.which = ENDPOINT_TARGET, .name = "target", .count = shards_count, .conns = shards}};
+        {.which = SIDE_SOURCE, .name = "source", .count = 1, .conns = &source},
+        {.which = SIDE_TARGET, .name = "target", .count = shards_count, .conns = shards}};
     if (!agree(sides, &do_agree, err))
         return false;
     if (do_agree)

@@ -11,7 +11,7 @@
 #include "mapping/mapping.h"
 
 struct side {
-    enum endpoint_side which;
+    enum which_side which;
     const char *name; /* "source", "target": as in portage.setting and in messages */
     unsigned count;
     PGconn *const *conns;
@@ -22,8 +22,7 @@ struct side {
 const char *side_server(const struct side *side, unsigned number, char text[24]);
 
 /* The names of the mapped tables of one side, as SQL writes them, in a JSON array. */
-const char *side_tables(const struct mapping_set *set, enum endpoint_side which,
+const char *side_tables(const struct mapping_set *set, enum which_side which,
                         struct arena *arena);
-const char *side_name(enum endpoint_side which);
 
 #endif

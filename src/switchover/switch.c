@@ -22,9 +22,9 @@ static const struct step steps[] = {
 enum { READY, PAUSE, FENCE, SEAL, DRAIN, CHECK_STEP, SWITCHED, OPEN, LEAD, STEPS };
 _Static_assert(sizeof steps / sizeof steps[0] == STEPS, "each step has its name");
 
-const char *switch_verb(enum endpoint_side goal)
+const char *switch_verb(enum which_side goal)
 {
-    return goal == ENDPOINT_TARGET ? "cutover" : "rollback";
+    return goal == SIDE_TARGET ? "cutover" : "rollback";
 }
 
 static bool is_wanted(const char *variable, const char *step, const char *state)
@@ -138,18 +138,18 @@ static void work_init(struct work *work, const struct switching *switching)
     struct arena *arena = &work->arena;
     arena_init(arena, 64 * 1024);
     work->source =
-        (struct side){.which = ENDPOINT_SOURCE,
-                      .name = side_name(ENDPOINT_SOURCE),
+        (struct side){.which = SIDE_SOURCE,
+                      .name = side_name(SIDE_SOURCE),
                       .count = 1,
                       .conns = arena_memdup(arena, &switching->source, sizeof switching->source),
-                      .tables = side_tables(switching->set, ENDPOINT_SOURCE, arena)};
-    work->target = (struct side){.which = ENDPOINT_TARGET,
-                                 .name = side_name(ENDPOINT_TARGET),
+                      .tables = side_tables(switching->set, SIDE_SOURCE, arena)};
+    work->target = (struct side){.which = SIDE_TARGET,
+                                 .name = side_name(SIDE_TARGET),
                                  .count = switching->shards_count,
                                  .conns = switching->shards,
-                                 .tables = side_tables(switching->set, ENDPOINT_TARGET, arena)};
-    work->to = switching->goal == ENDPOINT_TARGET ? &work->target : &work->source;
-    work->from = switching->goal == ENDPOINT_TARGET ? &work->source : &work->target;
+                                 .tables = side_tables(switching->set, SIDE_TARGET, arena)};
+    work->to = switching->goal == SIDE_TARGET ? &work->target : &work->source;
+    work->from = switching->goal == SIDE_TARGET ? &work->source : &work->target;
     work->servers_count = switching->shards_count + 1;
     work->servers = arena_alloc(arena, work->servers_count * sizeof *work->servers);
     memcpy(work->servers, switching->shards, switching->shards_count * sizeof *work->servers);
@@ -211,13 +211,12 @@ static bool take_lock(struct work *work, struct error *err)
 /* The lock, the epoch, and only then what the journal says. */
 static bool take_over(struct work *work, bool *at_goal, struct error *err)
 {
-    char *live;
+    enum which_side live;
     if (!check_schemas(work, err) || !take_lock(work, err) ||
         !journal_raise_epoch(work->servers, work->servers_count, &work->epoch, err) ||
         !journal_live(work->control, &live, err))
         return false;
-    *at_goal = strcmp(live, work->to->name) == 0;
-    free(live);
+    *at_goal = live == work->to->which;
     work->guard = arena_printf(
         &work->arena, "SELECT FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE", work->epoch);
     return true;

@@ -35,7 +35,7 @@ struct switching {
     PGconn *source;
     PGconn *const *shards; /* shards[0] is control */
     unsigned shards_count;
-    enum endpoint_side goal; /* which side is to be live */
+    enum which_side goal; /* which side is to be live */
     struct switch_options options;
     struct stop *stop;
     struct findings *findings; /* filled: why it is refused, and what to know */
@@ -67,6 +67,6 @@ bool switch_run(const struct switching *switching, struct switch_result *result,
 bool switch_settle(const struct switching *switching, struct switch_result *result,
                    struct error *err) MUST_CHECK;
 
-const char *switch_verb(enum endpoint_side goal); /* cutover, rollback */
+const char *switch_verb(enum which_side goal); /* cutover, rollback */
 
 #endif

@@ -13,7 +13,7 @@ enum { LOCK_TIMEOUT_MS = 100, GATE_PAUSE_US = 100 * 1000 };
 
 static bool is_cutover(const struct work *work)
 {
-    return work->switching->goal == ENDPOINT_TARGET;
+    return work->switching->goal == SIDE_TARGET;
 }
 
 /* ---- before the pause ---- */
@@ -259,7 +259,7 @@ bool step_check(struct work *work, struct error *err)
     }
     if (work->dirty != NULL && !dirty_settle(work->dirty, work->epoch, &dirty, err))
         return false;
-    if (work->to->which == ENDPOINT_SOURCE &&
+    if (work->to->which == SIDE_SOURCE &&
         !acting_bring_back(work->to->conns[0], work->guard, err))
         return false;
     if (!sequences_set(work->sequences, err) ||

@@ -6,11 +6,10 @@
 
 static bool read_direction(struct session *session, struct error *err)
 {
-    char *live;
+    enum which_side live;
     if (!journal_live(session->shards[0], &live, err))
         return false;
-    session->backward = strcmp(live, "target") == 0;
-    free(live);
+    session->backward = live == SIDE_TARGET;
     PGresult *result = conn_query_row(session->shards[0],
                                       "SELECT EXISTS (SELECT FROM portage.journal"
                                       "                WHERE step = 'switched')",

@@ -15,13 +15,13 @@
 
 static struct stop stop;
 
-static enum endpoint_side side_of(const char *text)
+static enum which_side side_of(const char *text)
 {
     CHECK(text != NULL);
-    return strncmp(text, "source", 6) == 0 ? ENDPOINT_SOURCE : ENDPOINT_TARGET;
+    return strncmp(text, "source", 6) == 0 ? SIDE_SOURCE : SIDE_TARGET;
 }
 
-static bool check(struct endpoint *endpoint, enum endpoint_side live, struct error *err)
+static bool check(struct endpoint *endpoint, enum which_side live, struct error *err)
 {
     struct arena arena;
     struct findings findings;
@@ -50,7 +50,7 @@ static bool call(struct endpoint *endpoint, const char *text, struct error *err)
     const char *colon = strchr(text, ':');
     CHECK(colon != NULL);
     size_t length = (size_t)(colon - text);
-    enum endpoint_side side = side_of(colon + 1);
+    enum which_side side = side_of(colon + 1);
     if (strncmp(text, "check", length) == 0)
         return check(endpoint, side, err);
     if (strncmp(text, "pause", length) == 0)

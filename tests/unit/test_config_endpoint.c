@@ -82,7 +82,7 @@ static void test_pgbouncer(void **state)
     assert_int_equal(poolers[0].admin.line, 8);
     assert_int_equal(poolers[0].databases_count, 2);
     assert_string_equal(poolers[0].databases[1].name.text, "bank_1");
-    assert_string_equal(poolers[0].databases[1].sides[ENDPOINT_TARGET].text, "host=c dbname=bank");
+    assert_string_equal(poolers[0].databases[1].sides[SIDE_TARGET].text, "host=c dbname=bank");
     assert_string_equal(poolers[0].file.text, "/etc/pgbouncer/databases.ini");
     assert_string_equal(poolers[1].file.text, "/tmp/p1.ini");
     arena_release(&reading.arena);
@@ -111,9 +111,9 @@ static void test_dns_and_hooks(void **state)
     assert_int_equal(config->dns_ttl_s, 2);
     assert_string_equal(dns->key_file.text, "/tmp/tsig.key");
     assert_int_equal(dns->names_count, 1);
-    assert_int_equal(dns->names[0].counts[ENDPOINT_SOURCE], 1);
-    assert_int_equal(dns->names[0].counts[ENDPOINT_TARGET], 2);
-    assert_string_equal(dns->names[0].sides[ENDPOINT_TARGET][1].text, "2001:db8::2");
+    assert_int_equal(dns->names[0].counts[SIDE_SOURCE], 1);
+    assert_int_equal(dns->names[0].counts[SIDE_TARGET], 2);
+    assert_string_equal(dns->names[0].sides[SIDE_TARGET][1].text, "2001:db8::2");
     assert_string_equal(config->endpoint.hooks[HOOK_PAUSED].text, "echo paused");
     assert_string_equal(config->endpoint.hooks[HOOK_ABORTED].text, "./aborted");
     assert_null(config->endpoint.hooks[HOOK_FENCED].text);
