@@ -7,6 +7,7 @@ import time
 
 import tables
 from base import SHARDS, Bench
+from harness.polling import wait_until
 from harness.switching import SwitchedBank
 from report import Figure
 
@@ -22,8 +23,7 @@ class CutoverBench(Bench):
     runs, runs_quick = 20, 3
     loads = {"3000": {"rate": 3000, "large_every": 0},
              "full": {"rate": 0, "large_every": 0},
-             # One is always under way: it takes longer than the time between two.
-             "large_transaction": {"rate": 3000, "large_every": 1, "large_rows": LARGE_ROWS}}
+             "large_transaction": {"rate": 3000, "large_every": 5, "large_rows": LARGE_ROWS}}
 
     def prepare(self):
         self.note(f"{self.runs} cutovers and as many rollbacks a case, through PgBouncer; a pause is"
@@ -39,8 +39,8 @@ class CutoverBench(Bench):
             stage.begin(writers=WRITERS, **self.loads[case])
             stage.verify()
             for _ in range(self.runs):
-                self.switch(stage, "cutover", "target")
-                self.switch(stage, "rollback", "source")
+                self.switch(case, stage, "cutover", "target")
+                self.switch(case, stage, "rollback", "source")
             time.sleep(BETWEEN_SECONDS)
             load = stage.bank.stop()
             stage.prove("source")
@@ -48,8 +48,11 @@ class CutoverBench(Bench):
         finally:
             stage.close()
 
-    def switch(self, stage, command, live):
+    def switch(self, case, stage, command, live):
         time.sleep(BETWEEN_SECONDS)
+        if case == "large_transaction":
+            wait_until(lambda: stage.large_in_flight(command), 60, "a large transaction in flight",
+                       interval=0.02)
         stage.switch(command)
         stage.wait_for_way_back(live)
 

@@ -93,6 +93,13 @@ class SwitchedBank:
         wait_until(lambda: self.portage.phase() == phase, READY_TIMEOUT, f"phase {phase}",
                    explain=self.portage.explain)
 
+    def large_in_flight(self, command):
+        """Whether the bank's large transaction runs on the side that this command leaves."""
+        servers = [self.source] if command == "cutover" else self.servers
+        return any(server.value("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+                                " AND query LIKE 'SELECT public.bank_campaign(%'"
+                                " AND datname LIKE %s", [f"{self.name}%"]) for server in servers)
+
     def live(self):
         """The side whose gate is open, by trying: exactly one may be."""
         open_sides = [side for side, dsns in (("source", [self.source.dsn(self.name)]),
