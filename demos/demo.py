@@ -242,7 +242,8 @@ class Demo:
         self.report["seconds"] = round(self.say.seconds(), 1)
 
     def holds(self):
-        return self.report["verify"] == "equal" and self.audit["ok"]
+        return (self.report["verify"] == "equal" and self.audit["ok"]
+                and self.report["client_errors"] == 0)
 
     def close(self):
         """Ends everything; what failed leaves its folder, with all logs."""
@@ -295,7 +296,7 @@ def print_report(demo):
     if demo.holds():
         print(f"Both sides are equal. {r['seconds']:.0f} s in all.")
     else:
-        print("BOTH SIDES ARE NOT EQUAL.")
+        print("A CLIENT MET AN ERROR." if r["client_errors"] else "BOTH SIDES ARE NOT EQUAL.")
         print(json.dumps([one for found in demo.verifications
                           for one in found["differences"]][:20], indent=2))
         print(demo.audit["report"])

@@ -577,6 +577,9 @@ static bool take_list(const struct analysis *analysis, json_t *select, struct se
     if (json_object_get(select, "whereClause") != NULL)
         return refuse(analysis, (int)analysis->head, "a condition has its own key",
                       "Write it under where:");
+    if (count == 0)
+        return refuse(analysis, (int)analysis->head, "the select list is empty",
+                      "Write what the target's columns are made of, or identical.");
     list->items = arena_zalloc(analysis->arena, (count + 1) * sizeof *list->items);
     for (size_t i = 0; i < count; i++) {
         json_t *next = json_object_get(json_array_get(targets, i + 1), "ResTarget");

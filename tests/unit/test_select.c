@@ -348,6 +348,7 @@ static void test_refusals_name_the_place(void **state)
         {"\"ID\"", "portage.yaml:10:7: public.x has no column \"ID\""},
         {"y.id", "portage.yaml:10:7: only columns of the source table can be used"},
         {"public.x.id", "portage.yaml:10:7: only columns of the source table can be used"},
+        {"", "portage.yaml:10:7: the select list is empty"},
         {"*", "portage.yaml:10:7: * says nothing about the target's columns"},
         {"x.*", "portage.yaml:10:7: * says nothing about the target's columns"},
         {"(SELECT 1) AS a", "portage.yaml:10:7: a subquery looks at other rows"},
