@@ -35,13 +35,17 @@ static bool is_wanted(const char *variable, const char *step, const char *state)
            strcmp(wanted + length + 1, state) == 0;
 }
 
-/* For tests: what a crash here leaves behind, and what the death of another one here does to us. */
+/* For tests: what a crash here leaves behind, and what the death of another one here does to us; once,
+ * for the step is made again when its server came back. */
 static void crash_point(const char *step, const char *state)
 {
+    static bool halted;
     if (is_wanted("PGPORTAGE_CRASH_AT", step, state))
         kill(getpid(), SIGKILL);
-    if (is_wanted("PGPORTAGE_HALT_AT", step, state))
+    if (!halted && is_wanted("PGPORTAGE_HALT_AT", step, state)) {
+        halted = true;
         kill(getpid(), SIGSTOP);
+    }
 }
 
 /* ---- the journal, step by step ---- */
