@@ -54,6 +54,9 @@ static void print_status(json_t *status)
         printf("WAL retained  %lld MiB\n", show_int(status, "wal_retained_bytes") >> 20);
         printf("dead letters  %lld\n", show_int(status, "dead_letters"));
     }
+    if (json_object_get(status, "closed_since") != NULL)
+        printf("source        closed to writes since %s, %lld tables\n",
+               show_text(status, "closed_since"), show_int(status, "closed_tables"));
     json_t *verify = json_object_get(status, "verify");
     if (verify != NULL)
         printf("verified      %s, %lld keys differ, at %s\n", show_text(verify, "outcome"),

@@ -4,6 +4,7 @@
 #include "pg/conn.h"
 #include "state/schema.h"
 #include "state/setting.h"
+#include "switchover/closed.h"
 
 struct reading {
     const struct config *config;
@@ -36,6 +37,8 @@ static const char *next_step(const char *phase)
         {"indexing", "indexes and keys are being built; then it is ready to cut over"},
         {"ready", "ready to cut over; the stream goes on"},
         {"backward", "the target is live; the source follows, until a rollback or finish"},
+        {"finished", "the target is live, the old source is kept closed; \"pgportage finish"
+                     " --open-source\" takes its gate away"},
     };
     for (size_t n = 0; n < sizeof next / sizeof next[0]; n++) {
         if (strcmp(phase, next[n][0]) == 0)
@@ -268,17 +271,31 @@ static void set_next(struct reading *reading)
     json_object_set_new(reading->status, "next", json_string(next));
 }
 
+/* Of a migration that is over nothing is there, or the gate of its old source. */
+static bool read_nothing(struct reading *reading)
+{
+    struct closed closed;
+    json_t *status = reading->status;
+    if (!closed_read(reading->source, &closed, reading->err))
+        return false;
+    json_object_set_new(status, "phase", json_string(closed.closed ? "finished" : "new"));
+    json_object_set_new(status, "running", json_false());
+    if (closed.closed) {
+        json_object_set_new(status, "live", json_string("target"));
+        json_object_set_new(status, "closed_since", json_string(closed.since));
+        json_object_set_new(status, "closed_tables", json_integer(closed.tables));
+    }
+    set_next(reading);
+    return true;
+}
+
 static bool read_all(struct reading *reading)
 {
     bool exists;
     if (!schema_exists(reading->shards[0], &exists, reading->err))
         return false;
-    if (!exists) {
-        json_object_set_new(reading->status, "phase", json_string("new"));
-        json_object_set_new(reading->status, "running", json_false());
-        set_next(reading);
-        return true;
-    }
+    if (!exists)
+        return read_nothing(reading);
     if (!read_control(reading) || !read_verify(reading) || !read_source(reading))
         return false;
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
