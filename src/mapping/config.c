@@ -38,6 +38,7 @@ static const struct setting settings[] = {
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
+    {"wal_budget", SETTING_BYTES, AT(wal_budget), 0, INT64_MAX, 0, NULL},
     {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
     {"verify.rate_max", SETTING_BYTES, AT(verify_rate_max), 0, INT64_MAX, MIB(16), NULL},
     {"sequence_margin", SETTING_COUNT, AT(sequence_margin), 0, GIB(1), 1000, NULL},
@@ -434,7 +435,7 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
     return reader_refuse_key(
         reader, key, "at the top level",
         "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
-        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms,"
+        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms, wal_budget,"
         " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
         " slot, publication.");
 }
