@@ -43,6 +43,54 @@ static void print_deferred(json_t *deferred)
     }
 }
 
+static void print_size(json_t *slot, const char *key)
+{
+    if (json_is_integer(json_object_get(slot, key)))
+        printf(" %10lld", show_int(slot, key) >> 20);
+    else
+        printf(" %10s", "-");
+}
+
+/* Seconds, as somebody says them who has to plan a day. */
+static void print_duration(json_t *object, const char *key)
+{
+    long long seconds = show_int(object, key);
+    if (!json_is_integer(json_object_get(object, key)))
+        printf("-");
+    else if (seconds == 0)
+        printf("now");
+    else if (seconds < 120)
+        printf("%lld s", seconds);
+    else if (seconds < 2 * 3600)
+        printf("%lld min", seconds / 60);
+    else if (seconds < 48 * 3600)
+        printf("%lld h", seconds / 3600);
+    else
+        printf("%lld d", seconds / 86400);
+}
+
+/* A rate below a MiB is one that nobody has to know. */
+static void print_slots(json_t *slots)
+{
+    size_t index;
+    json_t *slot;
+    if (json_array_size(slots) > 0)
+        printf("\n%-30s %-9s %10s %10s %10s %10s  %s\n", "slot", "on", "WAL MiB", "budget", "limit",
+               "MiB/h", "full in");
+    json_array_foreach (slots, index, slot) {
+        printf("%-30s %-9s", show_text(slot, "slot"), show_text(slot, "on"));
+        print_size(slot, "wal_retained_bytes");
+        print_size(slot, "wal_budget_bytes");
+        print_size(slot, "wal_limit_bytes");
+        if (json_is_integer(json_object_get(slot, "wal_growth_bytes_per_second")))
+            printf(" %10lld  ", show_int(slot, "wal_growth_bytes_per_second") * 3600 >> 20);
+        else
+            printf(" %10s  ", "-");
+        print_duration(slot, "wal_full_seconds");
+        printf("\n");
+    }
+}
+
 static void print_status(json_t *status)
 {
     printf("phase         %s\n", show_text(status, "phase"));
@@ -54,14 +102,23 @@ static void print_status(json_t *status)
         printf("WAL retained  %lld MiB\n", show_int(status, "wal_retained_bytes") >> 20);
         printf("dead letters  %lld\n", show_int(status, "dead_letters"));
     }
+    if (json_object_get(status, "closed_since") != NULL)
+        printf("source        closed to writes since %s, %lld tables\n",
+               show_text(status, "closed_since"), show_int(status, "closed_tables"));
     json_t *verify = json_object_get(status, "verify");
     if (verify != NULL)
         printf("verified      %s, %lld keys differ, at %s\n", show_text(verify, "outcome"),
                show_int(verify, "different"), show_text(verify, "at"));
+    if (json_is_integer(json_object_get(status, "finish_due_seconds"))) {
+        printf("finish due    ");
+        print_duration(status, "finish_due_seconds");
+        printf(", for slot %s\n", show_text(status, "wal_full_first"));
+    }
     printf("next          %s\n", show_text(status, "next"));
     print_tables(json_object_get(status, "tables"));
     print_lanes(json_object_get(status, "lanes"));
     print_deferred(json_object_get(status, "deferred"));
+    print_slots(json_object_get(status, "slots"));
 }
 
 static int show_once(const struct config *config, const struct command_line *line, bool clear)

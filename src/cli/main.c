@@ -56,7 +56,10 @@ static const struct command commands[] = {
      SWITCH_USAGE, cmd_rollback},
     {"journal", "what has happened, step by step, and how long it took", "", cmd_journal},
     {"finish", "removes what is ours from all databases, when the migration is over",
-     "Refuses before the migration is ready, and while an instance runs.\n", cmd_finish},
+     "  --open-source   also what keeps the old source closed, when the target is live\n"
+     "While the target is live the old source stays closed to writes, and the gate that does it stays\n"
+     "there. Refuses before the migration is ready, and while an instance runs.\n",
+     cmd_finish},
     {"abort", "gives the migration up and removes what is ours from all databases",
      "  --keep-target   leave what target.schema has made on the target\n"
      "Drops what target.schema and partition_by have made on the target, with its rows. Tables that\n"

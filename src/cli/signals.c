@@ -2,24 +2,43 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "util/log.h"
+
+enum { SHELL_SIGNALLED = 128 }; /* what a shell adds to a signal's number */
 
 struct signals {
     sigset_t set;
     struct stop stop;
 };
 
+static void end_at_once(int number)
+{
+    _exit(SHELL_SIGNALLED + number);
+}
+
+/* A handler, not a second sigwait(): it also ends a process whose log nobody reads any more, and the
+ * first process of a container, which the default action spares. */
+static void arm(const sigset_t *set)
+{
+    struct sigaction action = {.sa_handler = end_at_once};
+    sigfillset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, set, NULL);
+}
+
 static void *signals_main(void *argument)
 {
     struct signals *signals = argument;
     int number;
-    if (sigwait(&signals->set, &number) == 0) {
-        log_info("stopping (%s)", strsignal(number));
-        stop_request(&signals->stop);
-    }
-    pthread_sigmask(SIG_UNBLOCK, &signals->set, NULL);
-    return NULL;
+    CHECK(sigwait(&signals->set, &number) == 0);
+    stop_request(&signals->stop);
+    arm(&signals->set);
+    log_info("stopping (%s); a second signal ends it at once", strsignal(number));
+    for (;;)
+        pause();
 }
 
 struct stop *signals_start(void)

@@ -4,6 +4,7 @@
 
 #include "copy/chunk.h"
 #include "mapping/statements.h"
+#include "mapping/connections.h"
 #include "pg/conn.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -466,20 +467,13 @@ static void *worker_main(void *argument)
 
 /* ---- all of it ---- */
 
-static unsigned workers_allowed(const struct config *config)
-{
-    int free_connections = config->source_connections_max - 2; /* the receiver's and the supervisor's */
-    int workers = config->copy_workers < free_connections ? config->copy_workers : free_connections;
-    return workers > 0 ? (unsigned)workers : 1;
-}
-
 struct copier *copier_new(struct stream *stream, struct inflight *inflight)
 {
     struct copier *copier = check_calloc(1, sizeof *copier);
     copier->stream = stream;
     copier->inflight = inflight;
     copier->shards_count = stream->mappings->shards_count;
-    copier->workers_count = workers_allowed(stream->config);
+    copier->workers_count = connections_copy_workers(stream->config);
     copier->workers = check_calloc(copier->workers_count, sizeof *copier->workers);
     copier->sizings = check_calloc(stream->mappings->count, sizeof *copier->sizings);
     throttle_init(&copier->throttle, stream->config->source_rate_max);

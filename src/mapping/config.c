@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stddef.h>
 
+#include "mapping/connections.h"
 #include "mapping/names.h"
 #include "util/buffer.h"
 
@@ -31,11 +32,13 @@ struct setting {
 static const struct setting settings[] = {
     {"copy_workers", SETTING_INT, AT(copy_workers), 1, 64, 2, NULL},
     {"lanes", SETTING_INT, AT(lanes), 1, 64, 2, NULL},
-    {"source_connections_max", SETTING_INT, AT(source_connections_max), 3, 1000, 8, NULL},
+    {"source_connections_max", SETTING_INT, AT(source_connections_max), CONNECTIONS_LEAST, 1000,
+     8, NULL},
     {"source_rate_max", SETTING_BYTES, AT(source_rate_max), 0, INT64_MAX, 0, NULL},
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
+    {"wal_budget", SETTING_BYTES, AT(wal_budget), 0, INT64_MAX, 0, NULL},
     {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
     {"verify.rate_max", SETTING_BYTES, AT(verify_rate_max), 0, INT64_MAX, MIB(16), NULL},
     {"sequence_margin", SETTING_COUNT, AT(sequence_margin), 0, GIB(1), 1000, NULL},
@@ -432,9 +435,20 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
     return reader_refuse_key(
         reader, key, "at the top level",
         "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
-        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms,"
+        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms, wal_budget,"
         " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
         " slot, publication.");
+}
+
+static bool check_connections(const struct reader *reader, struct fy_node *root)
+{
+    const struct config *config = reader->config;
+    struct fy_node *node = fy_node_mapping_lookup_by_string(root, "source_connections_max", FY_NT);
+    if (config->verify_every_s == 0 || config->source_connections_max >= CONNECTIONS_LEAST_VERIFYING)
+        return true;
+    return reader_refuse(reader, node, NULL,
+                         "\"source_connections_max\" must be at least %d with \"verify.every\"",
+                         CONNECTIONS_LEAST_VERIFYING);
 }
 
 static bool read_root(const struct reader *reader, struct fy_node *root)
@@ -459,7 +473,7 @@ static bool read_root(const struct reader *reader, struct fy_node *root)
         if (fy_node_mapping_lookup_by_string(root, needed[n].name, FY_NT) == NULL)
             return reader_refuse(reader, root, needed[n].hint, "\"%s\" is missing", needed[n].name);
     }
-    return true;
+    return check_connections(reader, root);
 }
 
 static bool syntax_error(const struct reader *reader, struct fy_diag *diag)

@@ -12,6 +12,7 @@
 #include "run/proof.h"
 #include "run/report.h"
 #include "run/rest.h"
+#include "run/wal_watch.h"
 #include "run/watch.h"
 #include "state/journal.h"
 #include "util/clock.h"
@@ -54,6 +55,7 @@ struct engine {
     bool indexing_known; /* what waits has been asked for */
     struct watch watch;
     struct gates gates;
+    struct wal_watch wal;
     struct report report;
     int64_t lock_checked_us;
     bool turned; /* it ended because the other side is live now */
@@ -318,6 +320,7 @@ static bool supervise(struct engine *engine, struct error *err)
         if (stop_requested(engine->outer))
             return stop_error(err);
         if (!check_lock(engine, err) || !check_direction(engine, err) ||
+            !wal_watch_look(&engine->wal, err) ||
             !report_tell(&engine->report, stage_names[engine->stage],
                          engine->stage == STAGE_COPYING, err))
             return false;
@@ -342,6 +345,9 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     engine_init(&engine, suspects);
     watch_init(&engine.watch, migration);
     gates_init(&engine.gates, migration);
+    engine.wal = (struct wal_watch){.migration = migration,
+                                    .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
+                                    .epoch = epoch};
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {
         report_init(&engine.report, migration, engine.flows, engine.flows_count);

@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 
+#include "mapping/connections.h"
 #include "pg/conn.h"
 
 void flow_init(struct flow *flow, struct migration *migration, unsigned number, int64_t epoch,
@@ -19,6 +20,8 @@ void flow_init(struct flow *flow, struct migration *migration, unsigned number, 
         .suspect = suspect,
         .lanes_count = migration->shards_count * (unsigned)config->lanes,
     };
+    flow->stream.readback =
+        readback_new(config->source.text, connections_readback(config, flow->stream.lanes_count), stop);
     flow->stream.lanes = check_calloc(flow->stream.lanes_count, sizeof(struct lane *));
     flow->lane_threads = check_calloc(flow->stream.lanes_count, sizeof(pthread_t));
 }
@@ -27,6 +30,7 @@ void flow_release(struct flow *flow)
 {
     for (unsigned l = 0; l < flow->stream.lanes_count; l++)
         lane_free(flow->stream.lanes[l]);
+    readback_free(flow->stream.readback);
     holds_free(flow->stream.holds);
     free(flow->stream.lanes);
     free(flow->lane_threads);

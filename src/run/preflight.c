@@ -1,6 +1,7 @@
 #include "run/preflight.h"
 
 #include "pg/conn.h"
+#include "switchover/closed.h"
 
 /* A question to a server: each row of the answer is a finding. */
 struct question {
@@ -140,6 +141,20 @@ static bool ask(struct migration *migration, PGconn *conn, const char *side,
     return true;
 }
 
+static bool check_closed(struct migration *migration, PGconn *conn, const char *side,
+                         struct error *err)
+{
+    struct closed closed;
+    if (!closed_read(conn, &closed, err))
+        return error_context(err, "looking for \"closed\" on the %s", side);
+    if (closed.closed)
+        findings_add(&migration->findings, BAD, "closed", NULL,
+                     arena_printf(&migration->arena, "%s, %s", side, PQdb(conn)), CLOSED_WAY_OUT,
+                     "is closed to writes: \"pgportage finish\" of an earlier migration, whose target"
+                     " had taken over, left it so at %s (%u tables)", closed.since, closed.tables);
+    return true;
+}
+
 static void check_version(struct migration *migration, PGconn *conn, const char *side, int least)
 {
     int version = PQserverVersion(conn) / 10000;
@@ -178,6 +193,8 @@ bool preflight(struct migration *migration, struct error *err)
 {
     char side[32];
     check_version(migration, migration->source, "source", 12);
+    if (!check_closed(migration, migration->source, "source", err))
+        return false;
     for (size_t q = 0; q < sizeof source_questions / sizeof source_questions[0]; q++) {
         if (!ask(migration, migration->source, "source", &source_questions[q], err))
             return false;
@@ -185,6 +202,8 @@ bool preflight(struct migration *migration, struct error *err)
     for (unsigned s = 0; s < migration->shards_count; s++) {
         snprintf(side, sizeof side, "shard %u", s);
         check_version(migration, migration->shards[s], side, 12);
+        if (!check_closed(migration, migration->shards[s], side, err))
+            return false;
         for (size_t q = 0; q < sizeof shard_questions / sizeof shard_questions[0]; q++) {
             if (!ask(migration, migration->shards[s], side, &shard_questions[q], err))
                 return false;

@@ -12,6 +12,7 @@
 #include "state/schema.h"
 #include "state/setting.h"
 #include "switchover/acting.h"
+#include "switchover/closed.h"
 #include "util/log.h"
 
 static const char *const phases[] = {"new", "preparing", "copying", "indexing", "ready"};
@@ -147,6 +148,22 @@ static bool check_slot(struct migration *migration, unsigned stream, struct erro
 
 /* ---- the sequence ---- */
 
+/* Before anything of ours is made beside what a finish has left there. */
+static bool check_closed(const struct config *config, struct error *err)
+{
+    char name[24];
+    for (unsigned d = 0; d <= config->shards_count; d++) {
+        const char *text = d == 0 ? config->source.text : config->shards[d - 1].text;
+        PGconn *conn = conn_open(text, CONN_SESSION, "prepare", err);
+        snprintf(name, sizeof name, d == 0 ? "the source" : "shard %u", d - 1);
+        bool ok = conn != NULL && closed_refuse(conn, name, err);
+        conn_close(conn);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
 static bool install_schemas(const struct config *config, struct error *err)
 {
     for (unsigned s = 0; s < config->shards_count; s++) {
@@ -251,7 +268,7 @@ static bool read_direction(const struct config *config, enum which_side *live, s
 bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
              enum which_side *live, struct stop *stop, int64_t *epoch, struct error *err)
 {
-    if (!install_schemas(config, err) || !read_direction(config, live, err) ||
+    if (!check_closed(config, err) || !install_schemas(config, err) || !read_direction(config, live, err) ||
         (*live == SIDE_SOURCE && !target_prepare(config, err)) ||
         !migration_open(migration, config, "supervisor", err))
         return false;

@@ -4,6 +4,8 @@
 #include "pg/conn.h"
 #include "state/schema.h"
 #include "state/setting.h"
+#include "state/wal.h"
+#include "switchover/closed.h"
 
 struct reading {
     const struct config *config;
@@ -12,6 +14,9 @@ struct reading {
     json_t *status;
     bool backward; /* the target is live */
     lsn_t source_position;
+    json_t *wal_seen;     /* what `run` has seen of the slots */
+    json_t *full;         /* of `slots`: the one that will first have kept all that it may … */
+    int64_t full_seconds; /* … and when; -1: none will, as far as it is known */
     struct error *err;
 };
 
@@ -36,6 +41,8 @@ static const char *next_step(const char *phase)
         {"indexing", "indexes and keys are being built; then it is ready to cut over"},
         {"ready", "ready to cut over; the stream goes on"},
         {"backward", "the target is live; the source follows, until a rollback or finish"},
+        {"finished", "the target is live, the old source is kept closed; \"pgportage finish"
+                     " --open-source\" takes its gate away"},
     };
     for (size_t n = 0; n < sizeof next / sizeof next[0]; n++) {
         if (strcmp(phase, next[n][0]) == 0)
@@ -173,27 +180,51 @@ static bool read_deferred(struct reading *reading, unsigned shard)
 
 /* ---- source ---- */
 
+static json_t *known_int(int64_t value)
+{
+    return value >= 0 ? json_integer(value) : json_null();
+}
+
+/* What it keeps against what it may, and when that is reached. */
+static void tell_wal(struct reading *reading, json_t *told, const char *slot,
+                     const struct wal_slot *state)
+{
+    const char *what;
+    double rate = 0;
+    int64_t budget = reading->config->wal_budget;
+    int64_t most = wal_most(state, budget, &what);
+    bool known = wal_growth(reading->wal_seen, slot, state, &rate);
+    json_object_set_new(told, "wal_retained_bytes", known_int(state->retained));
+    json_object_set_new(told, "wal_budget_bytes", known_int(budget > 0 ? budget : -1));
+    json_object_set_new(told, "wal_limit_bytes", known_int(state->limit));
+    json_object_set_new(told, "wal_growth_bytes_per_second",
+                        known ? json_integer((int64_t)rate) : json_null());
+    int64_t seconds = wal_seconds_left(state, most, rate);
+    json_object_set_new(told, "wal_full_seconds", known_int(seconds));
+    json_object_set_new(told, "wal_full_at", most >= 0 ? json_string(what) : json_null());
+    if (seconds >= 0 && (reading->full_seconds < 0 || seconds < reading->full_seconds)) {
+        reading->full_seconds = seconds;
+        reading->full = told;
+    }
+}
+
 /* A slot of ours, wherever it is: whether it is read, and what it keeps. */
 static bool read_slot(struct reading *reading, PGconn *server, const char *publisher,
                       const char *slot, lsn_t *position, json_t **told)
 {
-    PGresult *result = conn_query_row(
-        server,
-        "SELECT pg_catalog.pg_current_wal_lsn(), s.active, s.slot_name IS NOT NULL,"
-        "       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::bigint"
-        "  FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1",
-        1, &slot, reading->err);
-    if (result == NULL)
+    struct wal_slot state;
+    char text[LSN_TEXT_SIZE];
+    if (!wal_read(server, slot, &state, reading->err))
         return false;
-    bool ok = result_lsn(result, 0, 0, position, reading->err);
-    *told = json_pack("{s:s, s:s, s:b, s:b, s:o}", "on", publisher, "slot", slot, "exists",
-                      (int)result_bool(result, 0, 2), "active", (int)result_bool(result, 0, 1),
-                      "wal_retained_bytes", cell_int(result, 0, 3));
+    *position = state.position;
+    *told = json_pack("{s:s, s:s, s:b, s:b}", "on", publisher, "slot", slot, "exists",
+                      (int)state.exists, "active", (int)state.active);
     json_array_append_new(json_object_get(reading->status, "slots"), *told);
+    tell_wal(reading, *told, slot, &state);
     if (strcmp(publisher, "source") == 0)
-        json_object_set_new(reading->status, "source_position", cell_text(result, 0, 0));
-    PQclear(result);
-    return ok;
+        json_object_set_new(reading->status, "source_position",
+                            json_string(lsn_text(state.position, text)));
+    return true;
 }
 
 static bool read_source(struct reading *reading)
@@ -263,9 +294,43 @@ static void set_next(struct reading *reading)
         open |= json_integer_value(json_object_get(table, "ranges_done")) <
                 json_integer_value(json_object_get(table, "ranges"));
     const char *next = next_step(phase);
+    if (reading->full_seconds == 0)
+        next = reading->backward
+                   ? "a slot keeps as much WAL as it may: \"pgportage finish\" is due, or the end of"
+                     " what keeps the stream behind; before that, a rollback is possible"
+                   : "a slot keeps as much WAL as it may: see what keeps the stream behind";
     if (open && strcmp(phase, "ready") == 0)
         next = "a new partition, or a table that was emptied, is copied; then it is ready again";
     json_object_set_new(reading->status, "next", json_string(next));
+}
+
+/* While the target is live the way back can be given up; at the source the slot is the migration. */
+static void set_due(struct reading *reading)
+{
+    json_object_set_new(reading->status, "finish_due_seconds",
+                        reading->backward ? known_int(reading->full_seconds) : json_null());
+    json_object_set_new(reading->status, "wal_full_first",
+                        reading->full != NULL
+                            ? json_incref(json_object_get(reading->full, "slot"))
+                            : json_null());
+}
+
+/* Of a migration that is over nothing is there, or the gate of its old source. */
+static bool read_nothing(struct reading *reading)
+{
+    struct closed closed;
+    json_t *status = reading->status;
+    if (!closed_read(reading->source, &closed, reading->err))
+        return false;
+    json_object_set_new(status, "phase", json_string(closed.closed ? "finished" : "new"));
+    json_object_set_new(status, "running", json_false());
+    if (closed.closed) {
+        json_object_set_new(status, "live", json_string("target"));
+        json_object_set_new(status, "closed_since", json_string(closed.since));
+        json_object_set_new(status, "closed_tables", json_integer(closed.tables));
+    }
+    set_next(reading);
+    return true;
 }
 
 static bool read_all(struct reading *reading)
@@ -273,13 +338,11 @@ static bool read_all(struct reading *reading)
     bool exists;
     if (!schema_exists(reading->shards[0], &exists, reading->err))
         return false;
-    if (!exists) {
-        json_object_set_new(reading->status, "phase", json_string("new"));
-        json_object_set_new(reading->status, "running", json_false());
-        set_next(reading);
-        return true;
-    }
-    if (!read_control(reading) || !read_verify(reading) || !read_source(reading))
+    if (!exists)
+        return read_nothing(reading);
+    reading->wal_seen = wal_seen_load(reading->shards[0], reading->err);
+    if (reading->wal_seen == NULL || !read_control(reading) || !read_verify(reading) ||
+        !read_source(reading))
         return false;
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
         if (!schema_exists(reading->shards[s], &exists, reading->err))
@@ -288,6 +351,7 @@ static bool read_all(struct reading *reading)
             return error_context(reading->err, "reading shard %u", s);
     }
     set_lag(reading);
+    set_due(reading);
     set_next(reading);
     return true;
 }
@@ -307,10 +371,11 @@ static bool connect_all(struct reading *reading)
 
 json_t *status_read(const struct config *config, struct error *err)
 {
-    struct reading reading = {.config = config, .err = err};
+    struct reading reading = {.config = config, .full_seconds = -1, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
     reading.status = json_pack("{s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred", "slots");
     bool ok = connect_all(&reading) && read_all(&reading);
+    json_decref(reading.wal_seen);
     conn_close(reading.source);
     for (unsigned s = 0; s < config->shards_count; s++)
         conn_close(reading.shards[s]);

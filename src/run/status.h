@@ -17,7 +17,9 @@
  *   lag_seconds, wal_retained_bytes, source_position, slot_active, dead_letters,
  *   deferred: [{shard, kind, waiting, done}]
  *   live: source or target; lanes are those of this direction
- *   slots: [{on, slot, exists, active, wal_retained_bytes}], of both directions
+ *   slots: [{on, slot, exists, active, wal_retained_bytes, wal_budget_bytes, wal_limit_bytes,
+ *            wal_growth_bytes_per_second, wal_full_seconds, wal_full_at}], of both directions
+ *   finish_due_seconds, wal_full_first
  */
 json_t *status_read(const struct config *config, struct error *err);
 

@@ -169,6 +169,23 @@ bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *e
     return written || journal_superseded(control, err);
 }
 
+bool journal_left(PGconn *control, char **verb, struct error *err)
+{
+    PGresult *result = conn_query(control,
+                                  "SELECT switch, step IN ('done', 'aborted')"
+                                  "   OR (step = 'ready' AND state = 'done')"
+                                  "  FROM portage.journal WHERE switch IS NOT NULL"
+                                  " ORDER BY id DESC LIMIT 1",
+                                  0, NULL, err);
+    *verb = NULL;
+    if (result == NULL)
+        return error_context(err, "looking for a switch that was left");
+    if (PQntuples(result) == 1 && !result_bool(result, 0, 1))
+        *verb = check_strdup(result_text(result, 0, 0));
+    PQclear(result);
+    return true;
+}
+
 /* {…} are filled in: DO takes no parameters. */
 static const char switch_sql[] =
     "DO $portage$ BEGIN"

@@ -49,6 +49,9 @@ struct journal_entry {
 bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *entries,
                    unsigned count, struct error *err) MUST_CHECK;
 
+/* *verb is that of the last switch if it has not come to its end (the caller's, from malloc), else NULL. */
+bool journal_left(PGconn *control, char **verb, struct error *err) MUST_CHECK;
+
 /* The point of no return. Superseded when the epoch or `live` is another one. After any other error it
  * is not known whether it happened. */
 bool journal_switch(PGconn *control, int64_t epoch, const char *which, const char *from,

@@ -21,7 +21,8 @@
  *   portage.status    a view: how far each mapping is
  *   portage.dead_letter (its place is kept for the dead-letter queue)
  * Filled on the first shard, "control", only:
- *   portage.setting   what must not change between runs, the phase, and which side is live
+ *   portage.setting   what must not change between runs, the phase, and which side is live; at a source
+ *                     that was left closed one row (switchover/closed.h)
  *   portage.journal   phases, decisions and the steps of switches, with their times
  *   portage.leaf      the source's tables that hold the rows which are carried
  *   portage.difference  what the last pass of verify found

@@ -26,11 +26,11 @@ struct prepared {
 void applier_init(struct applier *applier, const struct applier_of *of, struct pipeline *pipeline)
 {
     *applier = (struct applier){
-        .pipeline = pipeline, .stream = of->stream, .back = of->config->reversed};
+        .pipeline = pipeline, .stream = of->stream, .back = of->config->reversed,
+        .readback = of->readback};
     groups_init(&applier->groups);
-    readback_init(&applier->readback, of->config->source.text, of->stop);
     ghosts_init(&applier->ghosts, of->stream, of->lane);
-    parts_init(&applier->parts, of->mappings, of->stream, &applier->readback, pipeline);
+    parts_init(&applier->parts, of->mappings, of->stream, of->readback, pipeline);
     arena_init(&applier->arena, 64 * 1024);
     applier->values = check_calloc(RELATION_COLUMNS_MAX, sizeof *applier->values);
     applier->lengths = check_calloc(RELATION_COLUMNS_MAX, sizeof *applier->lengths);
@@ -46,7 +46,6 @@ void applier_release(struct applier *applier)
     }
     groups_release(&applier->groups);
     parts_release(&applier->parts);
-    readback_release(&applier->readback);
     ghosts_release(&applier->ghosts);
     arena_release(&applier->arena);
     free(applier->values);
@@ -293,7 +292,7 @@ static bool complete_row(struct applier *applier, struct change *change, struct 
         return true;
     if (!statement_missing(change->mapping, &present, makes_row, &missing))
         return true;
-    if (!readback_fill(&applier->readback, change, &missing, arena, &found, err))
+    if (!readback_fill(applier->readback, change, &missing, arena, &found, err))
         return false;
     /* An update leaves alone what it does not know; but not when it may have to insert (`where`). */
     *complete = found || (!makes_row && !mapping_updates_move_rows(change->mapping));

@@ -25,7 +25,7 @@ struct applier {
     bool back; /* by the rules of the way back */
     struct groups groups;
     struct parts parts;
-    struct readback readback;
+    struct readback *readback;
     struct ghosts ghosts;
     struct prepared *prepared; /* by kind, for one row and for many */
     struct arena arena;        /* of the statements */
@@ -40,7 +40,7 @@ struct applier_of {
     const struct config *config;
     const struct mapping_set *mappings;
     unsigned stream, lane;
-    struct stop *stop;
+    struct readback *readback;
 };
 
 void applier_init(struct applier *applier, const struct applier_of *of, struct pipeline *pipeline);

@@ -83,7 +83,7 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
                                       .mappings = stream->mappings,
                                       .stream = stream->number,
                                       .lane = number,
-                                      .stop = stream->stop},
+                                      .readback = stream->readback},
                  &lane->pipeline);
     pthread_mutex_init(&lane->counts_lock, NULL);
     return lane;

@@ -17,6 +17,7 @@
 
 #include "stream/change.h"
 #include "stream/holds.h"
+#include "stream/readback.h"
 #include "util/queue.h"
 #include "util/stop.h"
 
@@ -25,6 +26,7 @@ struct stream {
     const struct config *config;
     const struct mapping_set *mappings;
     struct holds *holds;
+    struct readback *readback; /* all lanes share its sessions */
     struct stop *stop;
     unsigned number; /* which of those that end on the same servers … */
     unsigned rivals; /* … and how many others there are (the way back from several shards) */

@@ -1,11 +1,14 @@
 #include "stream/readback.h"
 
+#include <pthread.h>
+
 #include "mapping/statements.h"
 #include "pg/conn.h"
 #include "state/snapshot.h"
 #include "util/clock.h"
 
 enum {
+    FREE_WAIT_US = 100 * 1000, /* how often a stop is looked for */
     VISIBLE_POLL_US = 5 * 1000,
     VISIBLE_US_MAX = 10 * 1000 * 1000,
     RESULT_SNAPSHOT = 0, /* columns of statement_read_back() */
@@ -13,15 +16,112 @@ enum {
     RESULT_VALUES = 2,
 };
 
-void readback_init(struct readback *readback, const char *conninfo, struct stop *stop)
+struct readback {
+    const char *conninfo;
+    struct stop *stop;
+    unsigned sessions_max;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t freed;
+    unsigned sessions; /* open, or being opened */
+    PGconn **idle;
+    unsigned idle_count;
+};
+
+struct readback *readback_new(const char *conninfo, unsigned sessions_max, struct stop *stop)
 {
-    *readback = (struct readback){.conninfo = conninfo, .stop = stop};
+    struct readback *readback = check_calloc(1, sizeof *readback);
+    CHECK(sessions_max > 0);
+    *readback = (struct readback){
+        .conninfo = conninfo,
+        .stop = stop,
+        .sessions_max = sessions_max,
+        .idle = check_calloc(sessions_max, sizeof *readback->idle),
+    };
+    pthread_mutex_init(&readback->lock, NULL);
+    pthread_cond_init(&readback->freed, NULL);
+    return readback;
 }
 
-void readback_release(struct readback *readback)
+void readback_free(struct readback *readback)
 {
-    conn_close(readback->conn);
-    readback->conn = NULL;
+    if (readback == NULL)
+        return;
+    CHECK(readback->sessions == readback->idle_count);
+    for (unsigned s = 0; s < readback->idle_count; s++)
+        conn_close(readback->idle[s]);
+    pthread_cond_destroy(&readback->freed);
+    pthread_mutex_destroy(&readback->lock);
+    free(readback->idle);
+    free(readback);
+}
+
+/* ---- sessions ---- */
+
+/* False when it has to wait. *conn is NULL where one may be opened. */
+static bool try_take(struct readback *readback, PGconn **conn)
+{
+    bool idle = readback->idle_count > 0, room = readback->sessions < readback->sessions_max;
+    *conn = idle ? readback->idle[--readback->idle_count] : NULL;
+    if (!idle && room)
+        readback->sessions++;
+    return idle || room;
+}
+
+static bool wait_for_session(struct readback *readback, PGconn **conn, struct error *err)
+{
+    bool stopped = false, taken;
+    pthread_mutex_lock(&readback->lock);
+    while (!(taken = try_take(readback, conn)) && !(stopped = stop_requested(readback->stop))) {
+        struct timespec deadline = clock_deadline(FREE_WAIT_US);
+        pthread_cond_clockwait(&readback->freed, &readback->lock, CLOCK_MONOTONIC, &deadline);
+    }
+    pthread_mutex_unlock(&readback->lock);
+    return taken || stop_error(err);
+}
+
+/* One that is lost makes room for another. */
+static void give(struct readback *readback, PGconn *conn)
+{
+    bool lost = conn == NULL || PQstatus(conn) != CONNECTION_OK;
+    if (lost)
+        conn_close(conn);
+    pthread_mutex_lock(&readback->lock);
+    if (lost)
+        readback->sessions--;
+    else
+        readback->idle[readback->idle_count++] = conn;
+    pthread_cond_signal(&readback->freed);
+    pthread_mutex_unlock(&readback->lock);
+}
+
+/* NULL on error. */
+static PGconn *take(struct readback *readback, struct error *err)
+{
+    PGconn *conn;
+    if (!wait_for_session(readback, &conn, err))
+        return NULL;
+    if (conn == NULL)
+        conn = conn_open(readback->conninfo, CONN_SESSION, "read back", err);
+    if (conn == NULL)
+        give(readback, NULL);
+    return conn;
+}
+
+/* ---- statements ---- */
+
+typedef PGresult *ask(PGconn *conn, const char *sql, int count, const char *const *values,
+                      struct error *err);
+
+static PGresult *query(struct readback *readback, ask *how, const char *sql, int count,
+                       const char *const *values, struct error *err)
+{
+    PGconn *conn = take(readback, err);
+    if (conn == NULL)
+        return NULL;
+    PGresult *result = how(conn, sql, count, values, err);
+    give(readback, conn);
+    return result;
 }
 
 static void fill_values(struct change *change, const struct column_set *missing,
@@ -45,18 +145,15 @@ static void fill_values(struct change *change, const struct column_set *missing,
     }
 }
 
+/* By the statement of statement_read_back(), which gives one row in any case. */
 static PGresult *read_row(struct readback *readback, const struct change *change, const char *sql,
                           struct error *err)
 {
     const struct mapping *mapping = change->mapping;
     const char *key[RELATION_COLUMNS_MAX];
-    if (readback->conn == NULL)
-        readback->conn = conn_open(readback->conninfo, CONN_SESSION, "read back", err);
-    if (readback->conn == NULL)
-        return NULL;
     for (unsigned k = 0; k < mapping->key_count; k++)
         key[k] = change->new_row.values[mapping->key[k].source].bytes;
-    return conn_query_row(readback->conn, sql, (int)mapping->key_count, key, err);
+    return query(readback, conn_query_row, sql, (int)mapping->key_count, key, err);
 }
 
 /* Whether the row was read by a snapshot that sees the change's transaction. */
@@ -104,28 +201,25 @@ static PGresult *read_new_enough(struct readback *readback, const struct change 
 
 static bool sees(struct readback *readback, uint32_t xid, bool *seen, struct error *err)
 {
-    PGresult *result =
-        conn_query_row(readback->conn, "SELECT pg_catalog.txid_current_snapshot()", 0, NULL, err);
+    PGresult *result = query(readback, conn_query_row,
+                             "SELECT pg_catalog.txid_current_snapshot()", 0, NULL, err);
     bool ok = result != NULL && is_new_enough(result, xid, seen, err);
     PQclear(result);
     return ok;
 }
 
-bool readback_see(struct readback *readback, uint32_t xid, struct error *err)
+PGresult *readback_query(struct readback *readback, uint32_t xid, const char *sql, int count,
+                         const char *const *values, struct error *err)
 {
     int64_t until_us = clock_monotonic_us() + VISIBLE_US_MAX;
     bool seen;
-    if (readback->conn == NULL)
-        readback->conn = conn_open(readback->conninfo, CONN_SESSION, "read back", err);
-    if (readback->conn == NULL)
-        return false;
     for (;;) {
         if (!sees(readback, xid, &seen, err))
-            return false;
-        if (seen)
-            return true;
+            return NULL;
+        if (seen) /* what one session sees any later statement of another one does */
+            return query(readback, conn_query, sql, count, values, err);
         if (!wait_for_transaction(readback, xid, until_us, err))
-            return false;
+            return NULL;
     }
 }
 

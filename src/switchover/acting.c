@@ -230,3 +230,46 @@ bool acting_finish(PGconn *source, struct stop *stop, struct error *err)
     PQclear(found);
     return ok || error_context(err, "finishing foreign keys of the source");
 }
+
+/* ---- the end ---- */
+
+static bool is_refused(const struct error *err)
+{
+    return err->class == ERROR_DATA || err->class == ERROR_CONFIG;
+}
+
+/* What the rows refuse is no reason to stay for ever. */
+static bool give_one_back(PGconn *source, const char *what, const char *id, const char *sql,
+                          struct error *err)
+{
+    struct stop never;
+    stop_init(&never);
+    bool ok = finish_patiently(source, id, sql, &never, err);
+    stop_release(&never);
+    if (ok || !is_refused(err))
+        return ok;
+    log_error_as(LOG_WARNING, err);
+    log_warning("%s of the source is left as it can be: %s;", what, sql);
+    error_clear(err);
+    return finish_one(source, id, NULL, err);
+}
+
+bool acting_give_back(PGconn *source, struct error *err)
+{
+    PGresult *found = conn_query_row(
+        source, "SELECT pg_catalog.to_regclass('portage.aside') IS NOT NULL", 0, NULL, err);
+    bool exists = found != NULL && result_bool(found, 0, 0), ok = found != NULL;
+    PQclear(found);
+    if (!ok || !exists)
+        return ok;
+    if (!acting_bring_back(source, NULL, err))
+        return error_hint(err, "Somebody reads the table for long: try again.");
+    found = conn_query(source, "SELECT id, finish, what FROM portage.aside WHERE back ORDER BY id",
+                       0, NULL, err);
+    ok = found != NULL;
+    for (int row = 0; ok && row < PQntuples(found); row++)
+        ok = give_one_back(source, result_text(found, row, 2), result_text(found, row, 0),
+                           PQgetisnull(found, row, 1) ? NULL : result_text(found, row, 1), err);
+    PQclear(found);
+    return ok || error_context(err, "giving foreign keys of the source back");
+}

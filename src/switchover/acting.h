@@ -31,4 +31,9 @@ bool acting_put_aside_again(PGconn *source, struct error *err) MUST_CHECK;
 /* Validates what was brought back, one by one. */
 bool acting_finish(PGconn *source, struct stop *stop, struct error *err) MUST_CHECK;
 
+/* The end of a migration that may have left something aside: all of it comes back now, whichever side is
+ * live. A key that cannot be validated, because rows of a stream are missing, stays NOT VALID: it is
+ * logged with the SQL. Needs no table of ours to be there. */
+bool acting_give_back(PGconn *source, struct error *err) MUST_CHECK;
+
 #endif

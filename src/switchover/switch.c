@@ -6,6 +6,7 @@
 
 #include "pg/conn.h"
 #include "state/schema.h"
+#include "switchover/closed.h"
 #include "switchover/restore.h"
 #include "switchover/switch_work.h"
 #include "util/clock.h"
@@ -183,6 +184,8 @@ static bool in_use(const char *holder, struct error *err)
 
 static bool check_schemas(const struct work *work, struct error *err)
 {
+    if (!closed_refuse(work->switching->source, "the source", err))
+        return false;
     for (unsigned s = 0; s < work->servers_count; s++) {
         bool exists;
         if (!schema_exists(work->servers[s], &exists, err))
@@ -226,19 +229,13 @@ static bool take_over(struct work *work, bool *at_goal, struct error *err)
     return true;
 }
 
-/* The last entry of a switch: whether that one came to its end. */
 static bool was_left(struct work *work, bool *left, struct error *err)
 {
-    PGresult *result = conn_query(work->control,
-                                  "SELECT step IN ('done', 'aborted')"
-                                  "   OR (step = 'ready' AND state = 'done')"
-                                  "  FROM portage.journal WHERE switch IS NOT NULL"
-                                  " ORDER BY id DESC LIMIT 1",
-                                  0, NULL, err);
-    if (result == NULL)
+    char *verb;
+    if (!journal_left(work->control, &verb, err))
         return false;
-    *left = PQntuples(result) == 1 && !result_bool(result, 0, 0);
-    PQclear(result);
+    *left = verb != NULL;
+    free(verb);
     return true;
 }
 

@@ -48,8 +48,8 @@ class Portage:
     def plan(self, **more):
         return self.command("plan", **more)
 
-    def finish(self, **more):
-        return self.command("finish", **more)
+    def finish(self, *options, **more):
+        return self.command("finish", *options, **more)
 
     def abort(self, **more):
         return self.command("abort", **more)

@@ -139,7 +139,7 @@ class SwitchedBank:
         self.bank.close()
         self.portage.close()
         self.pooler.close()
-        self.portage.command("abort", check=False)
+        self.portage.command("abort", "--keep-target", check=False)
         self.source.drop_database(self.name)
         for server, shard in zip(self.servers, self.shards):
             server.drop_database(shard)

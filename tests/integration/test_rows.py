@@ -9,7 +9,7 @@ import pytest
 
 from harness.carry import carry, refusal
 from harness.polling import wait_until
-from harness.writers import TableSpec
+from harness.writers import TableSpec, Writers
 
 BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
 
@@ -45,6 +45,70 @@ def test_R1_unchanged_toast(migration, identity):
             shard_by: id
     """)
     carry(carried, [TOAST], seed=11, rate=150)
+
+
+class Sessions:
+    """Those of `run` at the source, counted as fast as it goes."""
+
+    SQL = ("SELECT application_name FROM pg_stat_activity"
+           " WHERE datname = %s AND application_name LIKE 'pgportage %%'"
+           "   AND application_name <> 'pgportage status'")
+
+    def __init__(self, carried):
+        self.server, self.name = carried.source_server, carried.name
+        self.most = []  # the purposes of the moment with the most
+        self.seen = set()
+        self.looks = 0
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join(timeout=60)
+
+    def work(self):
+        with self.server.connect("postgres") as conn:
+            while not self.stopping.is_set():
+                now = sorted(name for name, in conn.execute(self.SQL, [self.name]))
+                self.seen.update(now)
+                self.looks += 1
+                if len(now) > len(self.most):
+                    self.most = now
+
+
+@pytest.mark.parametrize("limit", [4, 7])
+def test_source_connections_max_holds_for_what_is_read_back(migration, limit):
+    """Eight lanes, all of which must read back: keys change and leave a large value unchanged."""
+    ddl = "CREATE TABLE public.letters (id bigint PRIMARY KEY, customer_id int NOT NULL, body text);"
+    carried = migration(ddl + """ALTER TABLE public.letters ALTER body SET STORAGE EXTERNAL;
+        INSERT INTO public.letters SELECT g, g, repeat(md5(g::text), 200)
+          FROM generate_series(1, 4000) g;""", ddl, f"""
+        lanes: 4
+        copy_workers: 6
+        source_connections_max: {limit}
+        shard_by: id
+        tables: {{public.letters: identical}}
+    """)
+    moving = TableSpec("public.letters", "id", {"customer_id": lambda dice: dice.randint(1, 50)},
+                       keys=4000)
+    with Sessions(carried) as sessions, Writers(
+            carried.source_server.dsn(carried.name), [moving], seed=5, rate=400) as writers:
+        carried.run_until_ready()
+        carried.portage.wait_for_log("way back is ready")
+        for step in range(20):  # all lanes at once, and faster than one session reads them back
+            carried.source_sql("UPDATE public.letters SET id = id + 5000 * 2 ^ %s"
+                               " WHERE body IS NOT NULL AND id %% 4 = %s", [step, step % 4])
+        carried.wait_caught_up(position=carried.source_position())
+        writers.stop()
+        carried.wait_caught_up()
+    print(f"{sessions.looks} looks; most: {sessions.most}; seen: {sessions.seen}")
+    assert "pgportage read back" in sessions.seen and "pgportage rest" in sessions.seen
+    assert len(sessions.most) <= limit, sessions.most
+    carried.assert_equal()
 
 
 LETTERS = """CREATE TABLE public.letters (id bigint PRIMARY KEY, body text, note text);

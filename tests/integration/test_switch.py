@@ -309,6 +309,28 @@ def test_asked_to_stop_in_the_pause(migration):
         assert open_sides(carried) == {"source"}
 
 
+def test_a_second_signal_ends_a_switch_that_cannot_restore(migration):
+    """The first one makes it restore the source, whose gate somebody holds; the second ends it, and `run`
+    does the rest."""
+    carried = prove(make(migration))
+    with writer(carried), carried.source_server.connect(carried.name) as holder:
+        cutover = InBackground(carried, "cutover", *QUICK)
+        wait_closed(carried)
+        holder.autocommit = False
+        holder.execute("SELECT FROM portage.gate FOR UPDATE")
+        cutover.process.send_signal(signal.SIGTERM)
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'gate'"
+        wait_until(lambda: carried.source_sql(blocked) == [(1,)], 20, "the restoring to wait")
+        cutover.process.send_signal(signal.SIGTERM)
+        said = cutover.wait(143, timeout=10)
+        assert "a second signal ends it at once" in said, said
+        holder.rollback()
+    wait_until(lambda: open_sides(carried) == {"source"}, 40, "the source to be open")
+    assert live(carried) == "source"
+    switch(carried, "cutover")
+    assert open_sides(carried) == {"target"}
+
+
 def test_a_drain_that_does_not_end(migration):
     carried = prove(make(migration))
     with writer(carried), psycopg.connect(
