@@ -91,11 +91,20 @@ static void print_slots(json_t *slots)
     }
 }
 
+static void print_unreachable(json_t *unreachable)
+{
+    size_t index;
+    json_t *server;
+    json_array_foreach (unreachable, index, server)
+        printf("unreachable   %s: %s\n", show_text(server, "on"), show_text(server, "why"));
+}
+
 static void print_status(json_t *status)
 {
     printf("phase         %s\n", show_text(status, "phase"));
     printf("instance      %s\n",
            json_is_true(json_object_get(status, "running")) ? "running" : "not running");
+    print_unreachable(json_object_get(status, "unreachable"));
     if (json_object_get(status, "source_position") != NULL) {
         printf("source at     %s\n", show_text(status, "source_position"));
         printf("behind        %lld bytes of WAL\n", show_int(status, "behind_bytes"));
@@ -135,8 +144,9 @@ static int show_once(const struct config *config, const struct command_line *lin
         print_status(status);
     }
     fflush(stdout);
+    bool whole = json_array_size(json_object_get(status, "unreachable")) == 0;
     json_decref(status);
-    return EXIT_OK;
+    return whole ? EXIT_OK : EXIT_FAILED;
 }
 
 int cmd_status(const struct command_line *line)
@@ -152,7 +162,7 @@ int cmd_status(const struct command_line *line)
     if (config_read(line->config_path, &arena, &config, &err)) {
         do {
             code = show_once(&config, line, watch && isatty(STDOUT_FILENO) == 1);
-        } while (watch && code == EXIT_OK && sleep(1) == 0);
+        } while (watch && (code == EXIT_OK || code == EXIT_FAILED) && sleep(1) == 0);
     } else {
         code = command_failed(&err);
     }

@@ -125,11 +125,13 @@ static bool read_ranges(struct reading *reading, unsigned shard)
 }
 
 /* Those of the live direction: on the shard, or at the source of what comes from the shard. `position`
- * is where the publisher's log stands. */
+ * is where the publisher's log stands; 0 when it does not answer. */
 static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
 {
     char stream[12];
     const char *const values[] = {stream};
+    if (reading->backward && reading->source == NULL)
+        return true;
     snprintf(stream, sizeof stream, "%u", reading->backward ? shard : 0);
     PGresult *result = conn_query(
         reading->backward ? reading->source : reading->shards[shard],
@@ -150,7 +152,8 @@ static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
         json_object_set_new(lane, "shard", json_integer(shard));
         json_object_set_new(lane, "lane", cell_int(result, row, 0));
         json_object_set_new(lane, "progress", cell_text(result, row, 1));
-        json_object_set_new(lane, "behind_bytes", json_integer(behind > 0 ? behind : 0));
+        json_object_set_new(lane, "behind_bytes",
+                            position == 0 ? json_null() : json_integer(behind > 0 ? behind : 0));
         json_object_set_new(lane, "changes", cell_int(result, row, 2));
         json_object_set_new(lane, "source_time", cell_text(result, row, 3));
         json_array_append_new(json_object_get(reading->status, "lanes"), lane);
@@ -320,7 +323,9 @@ static bool read_nothing(struct reading *reading)
 {
     struct closed closed;
     json_t *status = reading->status;
-    if (!closed_read(reading->source, &closed, reading->err))
+    if (reading->source == NULL)
+        closed.closed = false;
+    else if (!closed_read(reading->source, &closed, reading->err))
         return false;
     json_object_set_new(status, "phase", json_string(closed.closed ? "finished" : "new"));
     json_object_set_new(status, "running", json_false());
@@ -342,9 +347,11 @@ static bool read_all(struct reading *reading)
         return read_nothing(reading);
     reading->wal_seen = wal_seen_load(reading->shards[0], reading->err);
     if (reading->wal_seen == NULL || !read_control(reading) || !read_verify(reading) ||
-        !read_source(reading))
+        (reading->source != NULL && !read_source(reading)))
         return false;
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
+        if (reading->shards[s] == NULL)
+            continue;
         if (!schema_exists(reading->shards[s], &exists, reading->err))
             return false;
         if (exists && !read_shard(reading, s))
@@ -356,15 +363,30 @@ static bool read_all(struct reading *reading)
     return true;
 }
 
+/* What the others know is told also when one does not answer; without control there is nothing to
+ * tell. */
+static bool connect_server(struct reading *reading, const char *conninfo, const char *name,
+                           PGconn **conn)
+{
+    *conn = conn_open(conninfo, CONN_SESSION, "status", reading->err);
+    if (*conn != NULL)
+        return true;
+    if (reading->err->class != ERROR_RETRY || conn == &reading->shards[0])
+        return error_context(reading->err, "%s", name);
+    json_array_append_new(json_object_get(reading->status, "unreachable"),
+                          json_pack("{s:s, s:s}", "on", name, "why", reading->err->message));
+    error_clear(reading->err);
+    return true;
+}
+
 static bool connect_all(struct reading *reading)
 {
     const struct config *config = reading->config;
-    reading->source = conn_open(config->source.text, CONN_SESSION, "status", reading->err);
-    bool ok = reading->source != NULL;
+    bool ok = connect_server(reading, config->source.text, "source", &reading->source);
     for (unsigned s = 0; ok && s < config->shards_count; s++) {
-        reading->shards[s] =
-            conn_open(config->shards[s].text, CONN_SESSION, "status", reading->err);
-        ok = reading->shards[s] != NULL;
+        char name[24];
+        snprintf(name, sizeof name, "shard %u", s);
+        ok = connect_server(reading, config->shards[s].text, name, &reading->shards[s]);
     }
     return ok;
 }
@@ -373,7 +395,8 @@ json_t *status_read(const struct config *config, struct error *err)
 {
     struct reading reading = {.config = config, .full_seconds = -1, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
-    reading.status = json_pack("{s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred", "slots");
+    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
+                               "slots", "unreachable");
     bool ok = connect_all(&reading) && read_all(&reading);
     json_decref(reading.wal_seen);
     conn_close(reading.source);
