@@ -108,6 +108,9 @@ static void print_status(json_t *status)
     if (json_object_get(status, "source_position") != NULL) {
         printf("source at     %s\n", show_text(status, "source_position"));
         printf("behind        %lld bytes of WAL\n", show_int(status, "behind_bytes"));
+        if (show_int(status, "spilled_bytes") > 0)
+            printf("in files      %lld MiB of changes of tables copied whole\n",
+                   (show_int(status, "spilled_bytes") >> 20) + 1);
         printf("WAL retained  %lld MiB\n", show_int(status, "wal_retained_bytes") >> 20);
         printf("dead letters  %lld\n", show_int(status, "dead_letters"));
     }

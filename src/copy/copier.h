@@ -2,8 +2,8 @@
  * The copier: `copy_workers` threads that take chunk after chunk until every range of every mapping
  * is done on every shard, by the protocol of DESIGN.md, "Copy while streaming".
  *
- * A worker fixes an interval, puts it on hold from position h on (step 5), waits until every lane has
- * judged all before h, takes a snapshot that sees every transaction skipped for the table, and copies
+ * A worker fixes an interval, puts it on hold from position h on (step 5), waits until every lane that
+ * carries the table's changes has judged all before h, takes a snapshot that sees every transaction skipped for the table, and copies
  * (chunk.h). Workers share nothing but the list of ranges; each has one connection to the source and
  * one to each shard.
  *

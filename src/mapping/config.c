@@ -37,6 +37,7 @@ static const struct setting settings[] = {
     {"source_rate_max", SETTING_BYTES, AT(source_rate_max), 0, INT64_MAX, 0, NULL},
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
+    {"spill_bytes_max", SETTING_BYTES, AT(spill_bytes_max), 0, GIB(16384), GIB(4), NULL},
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
     {"wal_budget", SETTING_BYTES, AT(wal_budget), 0, INT64_MAX, 0, NULL},
     {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
@@ -404,6 +405,15 @@ static bool read_sequence_shards(const struct reader *reader, struct fy_node *no
     return ok;
 }
 
+static bool read_spill_folder(const struct reader *reader, struct fy_node *node)
+{
+    struct config_text folder;
+    if (!reader_text(reader, node, "spill_dir", &folder))
+        return false;
+    reader->config->spill_folder = reader_path(reader, folder.text);
+    return true;
+}
+
 static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
 {
     struct config *config = reader->config;
@@ -426,6 +436,8 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_sequences(reader, value);
     if (strcmp(name, "sequence_shards") == 0)
         return read_sequence_shards(reader, value);
+    if (strcmp(name, "spill_dir") == 0)
+        return read_spill_folder(reader, value);
     if (strcmp(name, "endpoint") == 0)
         return read_endpoint(reader, key, value);
     if (strcmp(name, "hooks") == 0)
@@ -435,7 +447,8 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
     return reader_refuse_key(
         reader, key, "at the top level",
         "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
-        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms, wal_budget,"
+        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, spill_bytes_max,"
+        " spill_dir, chunk_ms, wal_budget,"
         " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
         " slot, publication.");
 }
@@ -533,11 +546,18 @@ static bool read_yaml(struct reader *reader, const struct buffer *bytes)
     return ok;
 }
 
+static const char *preset_spill_folder(struct arena *arena)
+{
+    const char *folder = getenv("TMPDIR");
+    return folder != NULL && folder[0] != '\0' ? arena_strdup(arena, folder) : "/tmp";
+}
+
 bool config_read(const char *path, struct arena *arena, struct config *config, struct error *err)
 {
     struct reader reader = {.path = path, .arena = arena, .config = config, .err = err};
     struct buffer bytes;
-    *config = (struct config){.path = arena_strdup(arena, path)};
+    *config = (struct config){.path = arena_strdup(arena, path),
+                              .spill_folder = preset_spill_folder(arena)};
     preset_settings(config);
     buffer_init(&bytes, FILE_MAX);
     bool ok = read_file(path, &bytes, err) && read_yaml(&reader, &bytes);

@@ -72,6 +72,8 @@ struct config {
     int64_t source_rate_max;       /* source_rate_max: bytes/s, 0 is no limit */
     int64_t row_bytes_max;         /* row_bytes_max: 32 MiB */
     int64_t queue_bytes_max;       /* queue_bytes_max: 64 MiB, over all lanes */
+    int64_t spill_bytes_max;       /* spill_bytes_max: 4 GiB, on disk, over all lanes; 0: none */
+    const char *spill_folder;      /* spill_dir: TMPDIR, or /tmp */
     int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */
     int64_t wal_budget;            /* wal_budget: of each slot of ours, to warn of; 0 is none */
     int64_t verify_every_s;        /* verify.every: seconds between passes, 0 is never */

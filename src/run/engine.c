@@ -5,6 +5,7 @@
 
 #include "copy/copier.h"
 #include "pg/conn.h"
+#include "pg/quote.h"
 #include "run/deferred.h"
 #include "run/direction.h"
 #include "run/gates.h"
@@ -12,6 +13,7 @@
 #include "run/proof.h"
 #include "run/report.h"
 #include "run/rest.h"
+#include "run/spilled.h"
 #include "run/wal_watch.h"
 #include "run/watch.h"
 #include "state/journal.h"
@@ -41,6 +43,7 @@ struct engine {
     struct stop *outer;
     struct stop stop; /* of this incarnation */
     struct arena arena; /* keys of the loaded state */
+    const char *whole_tables; /* names of those with whole_lane, as an array of texts */
     struct flow *flows; /* forward one, backward one a shard */
     unsigned flows_count;
     struct backward *backward; /* NULL forward */
@@ -57,6 +60,7 @@ struct engine {
     struct gates gates;
     struct wal_watch wal;
     struct report report;
+    struct spilled spilled;
     int64_t lock_checked_us;
     bool turned; /* it ended because the other side is live now */
 };
@@ -107,12 +111,30 @@ static bool load_backward(struct engine *engine, struct error *err)
     return true;
 }
 
+static const char *name_whole_tables(const struct mapping_set *set, struct arena *arena)
+{
+    struct buffer names;
+    buffer_init(&names, 4 << 20);
+    buffer_putc(&names, '{');
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct mapping *mapping = &set->mappings[m];
+        if (!mapping->whole_lane)
+            continue;
+        if (names.length > 1)
+            buffer_putc(&names, ',');
+        quote_element(&names, mapping->name, strlen(mapping->name));
+    }
+    buffer_putc(&names, '}');
+    return arena_take(arena, &names);
+}
+
 static void engine_init(struct engine *engine, _Atomic lsn_t *suspects)
 {
     struct migration *migration = engine->migration;
     struct backward *backward = engine->backward;
     stop_init(&engine->stop);
     arena_init(&engine->arena, 64 * 1024);
+    engine->whole_tables = name_whole_tables(&migration->set, &engine->arena);
     engine->inflight = inflight_new();
     engine->flows_count = backward != NULL ? backward->count : 1;
     engine->flows = check_calloc(engine->flows_count, sizeof *engine->flows);
@@ -222,14 +244,33 @@ static void start_builders(struct engine *engine)
 
 /* ---- supervision ---- */
 
-/* Step 8. */
+/* Step 8, of the tables of one kind: each kind has lanes of its own. */
+static bool drop_chunks_of(struct engine *engine, unsigned shard, bool whole, struct error *err)
+{
+    const struct mapping_set *set = &engine->migration->set;
+    const struct flow *flow = &engine->flows[0];
+    lsn_t progress = 0;
+    bool any = false;
+    for (unsigned m = 0; m < set->count && !any; m++) {
+        any = set->mappings[m].whole_lane == whole;
+        if (any)
+            progress = flow_progress(flow, shard, &set->mappings[m]);
+    }
+    if (any && !chunk_drop(engine->migration->shards[shard], engine->whole_tables, whole, progress,
+                           err))
+        return false;
+    for (unsigned m = 0; m < set->count; m++) {
+        if (set->mappings[m].whole_lane == whole)
+            holds_drop_chunks(flow->stream.holds, &set->mappings[m], shard, progress);
+    }
+    return true;
+}
+
 static bool drop_chunks(struct engine *engine, struct error *err)
 {
     for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        lsn_t progress = flow_progress(&engine->flows[0], s);
-        if (!chunk_drop(engine->migration->shards[s], progress, err))
+        if (!drop_chunks_of(engine, s, false, err) || !drop_chunks_of(engine, s, true, err))
             return false;
-        holds_drop_chunks(engine->flows[0].stream.holds, s, progress);
     }
     return true;
 }
@@ -324,7 +365,8 @@ static bool supervise(struct engine *engine, struct error *err)
             !report_tell(&engine->report, stage_names[engine->stage],
                          engine->stage == STAGE_COPYING, err))
             return false;
-        if (engine->backward == NULL && !supervise_forward(engine, err))
+        if (engine->backward == NULL &&
+            (!supervise_forward(engine, err) || !spilled_tell(&engine->spilled, err)))
             return false;
         if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
             !gates_tend(&engine->gates, err))
@@ -351,10 +393,12 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {
         report_init(&engine.report, migration, engine.flows, engine.flows_count);
+        spilled_init(&engine.spilled, migration->control, &engine.flows[0]);
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);
         report_release(&engine.report);
+        spilled_release(&engine.spilled);
     }
     gates_release(&engine.gates);
     *turned = engine.turned;

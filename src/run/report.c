@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "pg/conn.h"
+#include "run/spilled.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -200,6 +201,10 @@ static void put_stream(struct report *report, double seconds, struct buffer *tex
     double rate = (double)(changes - report->changes) / seconds;
     buffer_printf(text, "%llu changes, %.0f/s, lag %.1f ms", (unsigned long long)changes, rate,
                   (double)lag / 1000);
+    int64_t spilled = spilled_bytes(&report->flows[0]);
+    if (spilled > 0)
+        buffer_printf(text, ", %lld MiB wait in files for tables copied whole",
+                      (long long)((spilled >> 20) + 1));
     report->changes = changes;
 }
 

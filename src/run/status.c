@@ -2,6 +2,7 @@
 
 #include "mapping/invert.h"
 #include "pg/conn.h"
+#include "run/spilled.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "state/wal.h"
@@ -12,6 +13,7 @@ struct reading {
     PGconn *source;
     PGconn **shards;
     json_t *status;
+    json_t *spilled; /* by lane; NULL: nothing */
     bool backward; /* the target is live */
     lsn_t source_position;
     json_t *wal_seen;     /* what `run` has seen of the slots */
@@ -156,6 +158,8 @@ static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
                             position == 0 ? json_null() : json_integer(behind > 0 ? behind : 0));
         json_object_set_new(lane, "changes", cell_int(result, row, 2));
         json_object_set_new(lane, "source_time", cell_text(result, row, 3));
+        int64_t spilled = spilled_of_lane(reading->spilled, shard, result_int(result, row, 0));
+        json_object_set_new(lane, "spilled_bytes", json_integer(spilled));
         json_array_append_new(json_object_get(reading->status, "lanes"), lane);
     }
     PQclear(result);
@@ -260,17 +264,26 @@ static bool read_shard(struct reading *reading, unsigned shard)
     return ok;
 }
 
-/* How long ago, by the source's commit times, the slowest lane was; 0 when nothing is behind. */
+/* How far the slowest lane is behind, and what waits in files for all of them. */
 static void set_lag(struct reading *reading)
 {
     size_t index;
     json_t *lane;
-    int64_t behind = 0;
+    int64_t behind = 0, spilled = 0;
     json_array_foreach (json_object_get(reading->status, "lanes"), index, lane) {
         int64_t each = (int64_t)json_integer_value(json_object_get(lane, "behind_bytes"));
         behind = each > behind ? each : behind;
+        spilled += (int64_t)json_integer_value(json_object_get(lane, "spilled_bytes"));
     }
     json_object_set_new(reading->status, "behind_bytes", json_integer(behind));
+    json_object_set_new(reading->status, "spilled_bytes", json_integer(spilled));
+}
+
+/* Files are the process', so without one there are none. */
+static bool read_spilled(struct reading *reading)
+{
+    return reading->backward || !json_is_true(json_object_get(reading->status, "running")) ||
+           spilled_read(reading->shards[0], &reading->spilled, reading->err);
 }
 
 /* The last pass of verify over everything, when there was one. */
@@ -346,8 +359,8 @@ static bool read_all(struct reading *reading)
     if (!exists)
         return read_nothing(reading);
     reading->wal_seen = wal_seen_load(reading->shards[0], reading->err);
-    if (reading->wal_seen == NULL || !read_control(reading) || !read_verify(reading) ||
-        (reading->source != NULL && !read_source(reading)))
+    if (reading->wal_seen == NULL || !read_control(reading) || !read_spilled(reading) ||
+        !read_verify(reading) || (reading->source != NULL && !read_source(reading)))
         return false;
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
         if (reading->shards[s] == NULL)
@@ -403,6 +416,7 @@ json_t *status_read(const struct config *config, struct error *err)
     for (unsigned s = 0; s < config->shards_count; s++)
         conn_close(reading.shards[s]);
     free(reading.shards);
+    json_decref(reading.spilled);
     if (ok)
         return reading.status;
     json_decref(reading.status);

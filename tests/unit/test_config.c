@@ -97,6 +97,8 @@ static void test_least(void **state)
     assert_int_equal(config->source_rate_max, 0);
     assert_int_equal(config->row_bytes_max, 32 << 20);
     assert_int_equal(config->queue_bytes_max, 64 << 20);
+    assert_true(config->spill_bytes_max == INT64_C(4) << 30);
+    assert_string_equal(config->spill_folder, "/tmp");
     assert_int_equal(config->chunk_ms, 1000);
     assert_int_equal(config->sequences_count, 0);
     assert_int_equal(config->sequence_shards, SEQUENCE_INTERLEAVE);
@@ -163,6 +165,17 @@ static void test_full_settings(void **state)
     assert_int_equal(config->chunk_ms, 500);
     assert_string_equal(config->slot, "my_slot_1");
     assert_string_equal(config->publication, "my_publication");
+    reading_release(&reading);
+}
+
+static void test_spill_folder(void **state)
+{
+    struct reading reading;
+    (void)state;
+    read_or_fail(&reading, LEAST "tables: {t: identical}\n"
+                                 "spill_dir: /var/spill\nspill_bytes_max: 0\n");
+    assert_string_equal(reading.config.spill_folder, "/var/spill");
+    assert_int_equal(reading.config.spill_bytes_max, 0);
     reading_release(&reading);
 }
 
@@ -290,6 +303,9 @@ static void test_errors_name_the_place(void **state)
          ":3:16: \"row_bytes_max\" must be between 8192 and 1073741823, not 1073741824"},
         {"queue_bytes_max: 1kB",
          ":3:18: \"queue_bytes_max\" must be between 1048576 and 68719476736, not 1000"},
+        {"spill_bytes_max: -1",
+         ":3:18: \"spill_bytes_max\" must be between 0 and 17592186044416, not -1"},
+        {"spill_dir: [a]", ":3:13: \"spill_dir\" must be a text"},
         {"source_rate_max: -1",
          ":3:18: \"source_rate_max\" must be between 0 and 9223372036854775807, not -1"},
         {"tables: {t: identical}\nsource_connections_max: 3",
@@ -475,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_least),
         cmocka_unit_test(test_sequences),
         cmocka_unit_test(test_full_settings),
+        cmocka_unit_test(test_spill_folder),
         cmocka_unit_test(test_full_mapping),
         cmocka_unit_test(test_full_merge),
         cmocka_unit_test(test_sizes),
