@@ -31,6 +31,7 @@ struct setting {
 /* The one table of names, ranges and presets. docs/reference.md says what each of them does. */
 static const struct setting settings[] = {
     {"copy_workers", SETTING_INT, AT(copy_workers), 1, 64, 2, NULL},
+    {"index_workers", SETTING_INT, AT(index_workers), 1, 16, 2, NULL},
     {"lanes", SETTING_INT, AT(lanes), 1, 64, 2, NULL},
     {"source_connections_max", SETTING_INT, AT(source_connections_max), CONNECTIONS_LEAST, 1000,
      8, NULL},

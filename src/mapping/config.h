@@ -67,6 +67,7 @@ struct config {
 
     /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
     int copy_workers;              /* copy_workers: 2 */
+    int index_workers;             /* index_workers: 2, per shard */
     int lanes;                     /* lanes: 2, per shard */
     int source_connections_max;    /* source_connections_max: 8 */
     int64_t source_rate_max;       /* source_rate_max: bytes/s, 0 is no limit */

@@ -2,6 +2,7 @@
 
 #include "mapping/invert.h"
 #include "pg/conn.h"
+#include "run/deferred.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "state/wal.h"
@@ -178,7 +179,8 @@ static bool read_deferred(struct reading *reading, unsigned shard)
                                         (json_int_t)result_int(result, row, 1), "done",
                                         (json_int_t)result_int(result, row, 2)));
     PQclear(result);
-    return true;
+    return deferred_under_way(reading->shards[shard], shard,
+                              json_object_get(reading->status, "building"), reading->err);
 }
 
 /* ---- source ---- */
@@ -395,8 +397,8 @@ json_t *status_read(const struct config *config, struct error *err)
 {
     struct reading reading = {.config = config, .full_seconds = -1, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
-    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
-                               "slots", "unreachable");
+    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
+                               "building", "slots", "unreachable");
     bool ok = connect_all(&reading) && read_all(&reading);
     json_decref(reading.wal_seen);
     conn_close(reading.source);
