@@ -460,12 +460,31 @@ static void bind_key_lanes(const struct binding *binding)
     }
 }
 
+/* A primary key alone is never taken away for the copy. */
+static bool index_is_key(const struct binding *binding, const struct unique_index *index)
+{
+    const struct mapping *mapping = binding->mapping;
+    if (!index->primary)
+        return false;
+    for (unsigned i = 0; i < index->count; i++) {
+        bool found = false;
+        for (unsigned k = 0; k < mapping->items_count; k++)
+            found |= mapping->items[k].target->attnum == index->attnums[i] &&
+                     (mapping_item_is_key(mapping, k) ||
+                      (mapping->merged && mapping->items[k].select->kind == SELECT_CONSTANT));
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
 static void bind_uniques(const struct binding *binding)
 {
     const struct relation *target = binding->target;
     bool found = false;
     for (unsigned u = 0; u < target->uniques_count; u++) {
         binding->mapping->serial_lane |= !index_follows_key(binding, &target->uniques[u]);
+        binding->mapping->key_unique |= index_is_key(binding, &target->uniques[u]);
         found |= index_starts_with_key(binding, &target->uniques[u]);
     }
     if (binding->mapping->has_key && !found)
