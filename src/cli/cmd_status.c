@@ -130,6 +130,9 @@ static void print_status(json_t *status)
     if (json_object_get(status, "closed_since") != NULL)
         printf("source        closed to writes since %s, %lld tables\n",
                show_text(status, "closed_since"), show_int(status, "closed_tables"));
+    const char *waits = json_string_value(json_object_get(status, "copy_waits"));
+    if (waits != NULL)
+        printf("copy waits    %s\n", waits);
     json_t *verify = json_object_get(status, "verify");
     if (verify != NULL)
         printf("verified      %s, %lld keys differ, at %s\n", show_text(verify, "outcome"),

@@ -71,6 +71,8 @@ struct config {
     int lanes;                     /* lanes: 2, per shard */
     int source_connections_max;    /* source_connections_max: 8 */
     int64_t source_rate_max;       /* source_rate_max: bytes/s, 0 is no limit */
+    int64_t replica_lag_max_s;     /* throttle.source_replica_lag_max: 0 is no limit */
+    int source_active_max;         /* throttle.source_active_max: sessions, 0 is no limit */
     int64_t row_bytes_max;         /* row_bytes_max: 32 MiB */
     int64_t queue_bytes_max;       /* queue_bytes_max: 64 MiB, over all lanes */
     int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */

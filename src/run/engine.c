@@ -5,6 +5,7 @@
 #include "run/builders.h"
 #include "run/direction.h"
 #include "run/gates.h"
+#include "run/load.h"
 #include "run/prepare.h"
 #include "run/proof.h"
 #include "run/report.h"
@@ -42,6 +43,7 @@ struct engine {
     struct proof *proof; /* verify, when it is ready and asked for */
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
+    struct load load;
     struct watch watch;
     struct gates gates;
     struct wal_watch wal;
@@ -177,7 +179,7 @@ static bool drop_chunks(struct engine *engine, struct error *err)
 
 static bool supervise_copy(struct engine *engine, struct error *err)
 {
-    if (!drop_chunks(engine, err))
+    if (!drop_chunks(engine, err) || !load_watch(&engine->load, engine->copier, err))
         return false;
     if (!flow_all(&engine->flows[0], holds_steady))
         return true;
@@ -185,7 +187,8 @@ static bool supervise_copy(struct engine *engine, struct error *err)
         return false;
     end_copier(engine);
     engine->stage = STAGE_INDEXING;
-    return phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
+    return load_end(&engine->load, err) &&
+           phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
 }
 
 static bool supervise_indexing(struct engine *engine, struct error *err)
@@ -281,6 +284,7 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
                             .outer = outer};
     engine_init(&engine, suspects);
     watch_init(&engine.watch, migration);
+    load_init(&engine.load, migration);
     gates_init(&engine.gates, migration);
     engine.wal = (struct wal_watch){.migration = migration,
                                     .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
@@ -288,6 +292,7 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {
         report_init(&engine.report, migration, engine.flows, engine.flows_count);
+        engine.report.waits_for = engine.load.waits_for;
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);

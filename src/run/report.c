@@ -177,6 +177,8 @@ static void put_copy(const struct report *report, struct buffer *text)
     buffer_printf(text, "%u of %u tables, %lld rows copied (%lld MiB), %.0f/s", done, count,
                   (long long)rows, (long long)(bytes >> 20), rate);
     put_time_left(text, known ? (double)left : 0, rate);
+    if (report->waits_for != NULL && report->waits_for[0] != '\0')
+        buffer_printf(text, ", waits: %s", report->waits_for);
     buffer_puts(text, "; ");
 }
 

@@ -17,6 +17,7 @@ struct report {
     const struct flow *flows;
     unsigned flows_count;
     struct table_report *tables; /* by mapping */
+    const char *waits_for; /* why the copy waits; NULL or empty: it does not */
     bool terminal;
     int64_t told_us;
     uint64_t changes; /* when it was last told */

@@ -67,7 +67,8 @@ static bool read_control(struct reading *reading)
         "                 AND database = (SELECT oid FROM pg_catalog.pg_database"
         "                                  WHERE datname = pg_catalog.current_database())"
         "                 AND (classid::bigint << 32 | objid::bigint)"
-        "                     = pg_catalog.hashtext('portage.instance')::bigint)",
+        "                     = pg_catalog.hashtext('portage.instance')::bigint),"
+        "       (SELECT value FROM portage.setting WHERE name = 'copy_waits')",
         0, NULL, reading->err);
     if (result == NULL)
         return false;
@@ -77,6 +78,8 @@ static bool read_control(struct reading *reading)
     json_object_set_new(status, "live", json_string(reading->backward ? "target" : "source"));
     json_object_set_new(status, "epoch", cell_int(result, 0, 1));
     json_object_set_new(status, "running", json_boolean(result_bool(result, 0, 2)));
+    json_object_set_new(status, "copy_waits",
+                        result_bool(result, 0, 2) ? cell_text(result, 0, 3) : json_null());
     json_object_set_new(status, "dead_letters", json_integer(0));
     PQclear(result);
     return true;
