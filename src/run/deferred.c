@@ -34,6 +34,11 @@ static const char *const find_sql[] = {
     "  ORDER BY x.oid",
 
     " SELECT 'trigger', n.nspname, t.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid)"
+    /* which pg_get_triggerdef() leaves out */
+    "        || CASE WHEN g.tgenabled = 'O' THEN '' ELSE pg_catalog.format("
+    "           '; ALTER TABLE %I.%I %s TRIGGER %I', n.nspname, t.relname, CASE g.tgenabled"
+    "           WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'DISABLE' END,"
+    "           g.tgname) END"
     "   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
     "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
     "  WHERE n.nspname " OURS_NOT " AND NOT g.tgisinternal AND NOT t.relispartition"
