@@ -99,6 +99,22 @@ static void print_unreachable(json_t *unreachable)
         printf("unreachable   %s: %s\n", show_text(server, "on"), show_text(server, "why"));
 }
 
+static void print_building(json_t *building)
+{
+    size_t index;
+    json_t *item;
+    if (json_array_size(building) > 0)
+        printf("\n%-6s %-44s %8s  %s\n", "shard", "being built", "seconds", "phase");
+    json_array_foreach (building, index, item) {
+        long long total = show_int(item, "total");
+        printf("%-6lld %-44s %8lld  %s", show_int(item, "shard"), show_text(item, "name"),
+               show_int(item, "seconds"), show_text(item, "phase"));
+        if (total > 0)
+            printf(", %lld %%", 100 * show_int(item, "done") / total);
+        putchar('\n');
+    }
+}
+
 static void print_status(json_t *status)
 {
     printf("phase         %s\n", show_text(status, "phase"));
@@ -117,6 +133,9 @@ static void print_status(json_t *status)
     if (json_object_get(status, "closed_since") != NULL)
         printf("source        closed to writes since %s, %lld tables\n",
                show_text(status, "closed_since"), show_int(status, "closed_tables"));
+    const char *waits = json_string_value(json_object_get(status, "copy_waits"));
+    if (waits != NULL)
+        printf("copy waits    %s\n", waits);
     json_t *verify = json_object_get(status, "verify");
     if (verify != NULL)
         printf("verified      %s, %lld keys differ, at %s\n", show_text(verify, "outcome"),
@@ -131,6 +150,7 @@ static void print_status(json_t *status)
     print_lanes(json_object_get(status, "lanes"));
     print_deferred(json_object_get(status, "deferred"));
     print_slots(json_object_get(status, "slots"));
+    print_building(json_object_get(status, "building"));
 }
 
 static int show_once(const struct config *config, const struct command_line *line, bool clear)

@@ -54,6 +54,7 @@ struct copier {
     unsigned workers_count;
     unsigned shards_count;
     atomic_bool finishing;
+    atomic_bool paused;
 };
 
 /* ---- what there is to do ---- */
@@ -441,7 +442,7 @@ static bool worker_loop(struct worker *worker, struct error *err)
     struct copier *copier = worker->copier;
     while (!stop_requested(worker->copy.stop)) {
         struct chunk chunk = {0};
-        struct task *task = take_task(copier, &chunk.pending);
+        struct task *task = atomic_load(&copier->paused) ? NULL : take_task(copier, &chunk.pending);
         if (task == NULL) {
             if (atomic_load(&copier->finishing))
                 break;
@@ -504,6 +505,11 @@ void copier_start(struct copier *copier)
     for (unsigned w = 0; w < copier->workers_count; w++)
         CHECK(pthread_create(&copier->workers[w].thread, NULL, worker_main, &copier->workers[w]) ==
               0);
+}
+
+void copier_pause(struct copier *copier, bool paused)
+{
+    atomic_store(&copier->paused, paused);
 }
 
 void copier_finish(struct copier *copier)

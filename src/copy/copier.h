@@ -23,6 +23,9 @@ struct copier *copier_new(struct stream *stream, struct inflight *inflight);
 
 void copier_start(struct copier *copier);
 
+/* No chunk is begun while it is paused; those under way are finished. Any thread. */
+void copier_pause(struct copier *copier, bool paused);
+
 /* The workers end once there is nothing to copy, or a stop is requested; waits for them. */
 void copier_finish(struct copier *copier);
 

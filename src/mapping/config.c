@@ -31,10 +31,13 @@ struct setting {
 /* The one table of names, ranges and presets. docs/reference.md says what each of them does. */
 static const struct setting settings[] = {
     {"copy_workers", SETTING_INT, AT(copy_workers), 1, 64, 2, NULL},
+    {"index_workers", SETTING_INT, AT(index_workers), 1, 16, 2, NULL},
     {"lanes", SETTING_INT, AT(lanes), 1, 64, 2, NULL},
     {"source_connections_max", SETTING_INT, AT(source_connections_max), CONNECTIONS_LEAST, 1000,
      8, NULL},
     {"source_rate_max", SETTING_BYTES, AT(source_rate_max), 0, INT64_MAX, 0, NULL},
+    {"throttle.source_replica_lag_max", SETTING_SECONDS, AT(replica_lag_max_s), 0, 86400, 0, NULL},
+    {"throttle.source_active_max", SETTING_INT, AT(source_active_max), 0, 100000, 0, NULL},
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
     {"spill_bytes_max", SETTING_BYTES, AT(spill_bytes_max), 0, GIB(16384), GIB(4), NULL},
@@ -355,22 +358,22 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
                          config->shards_count);
 }
 
-/* verify: {every: 1h, rate_max: 16MiB}; its keys are settings under its name. */
-static bool read_verify(const struct reader *reader, struct fy_node *node)
+/* verify, throttle: their keys are settings under their names. */
+static bool read_section(const struct reader *reader, struct fy_node *node, const char *section,
+                         const char *shape)
 {
-    static const char shape[] = "verify: {every: 1h, rate_max: 16MiB}";
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return reader_refuse(reader, node, shape, "\"verify\" must be a mapping");
+        return reader_refuse(reader, node, shape, "\"%s\" must be a mapping", section);
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct fy_node *key = fy_node_pair_key(pair);
         bool found;
-        if (!reader_setting(reader, "verify", reader_key_name(key), fy_node_pair_value(pair),
+        if (!reader_setting(reader, section, reader_key_name(key), fy_node_pair_value(pair),
                             &found))
             return false;
         if (!found)
-            return reader_refuse_key(reader, key, "in verify", shape);
+            return reader_refuse_key(reader, key, arena_printf(reader->arena, "in %s", section), shape);
     }
     return true;
 }
@@ -431,7 +434,10 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return reader_texts(reader, value, name, &config->accept_losses,
                             &config->accept_losses_count);
     if (strcmp(name, "verify") == 0)
-        return read_verify(reader, value);
+        return read_section(reader, value, name, "verify: {every: 1h, rate_max: 16MiB}");
+    if (strcmp(name, "throttle") == 0)
+        return read_section(reader, value, name,
+                            "throttle: {source_replica_lag_max: 10s, source_active_max: 50}");
     if (strcmp(name, "sequences") == 0)
         return read_sequences(reader, value);
     if (strcmp(name, "sequence_shards") == 0)
@@ -446,9 +452,9 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_setting(reader, value, setting);
     return reader_refuse_key(
         reader, key, "at the top level",
-        "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
-        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, spill_bytes_max,"
-        " spill_dir, chunk_ms, wal_budget,"
+        "Known are: source, target, shard_by, tables, accept_losses, copy_workers, index_workers,"
+        " lanes, source_connections_max, source_rate_max, throttle, row_bytes_max, queue_bytes_max,"
+        " spill_bytes_max, spill_dir, chunk_ms, wal_budget,"
         " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
         " slot, publication.");
 }

@@ -33,9 +33,14 @@ bool deferred_take_unique(PGconn *shard, const char *schema, const char *table,
 /* How many wait or are being built. */
 bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err) MUST_CHECK;
 
-/* Builds what waits, one after the other; each is recorded when it is done. Foreign keys and triggers
- * only with `keys`: where the apply may not set session_replication_role they would act on it, and
- * wait for the cutover (R8). */
+/* Builds what waits, and returns when nothing is left; each object is recorded when it is done. Several
+ * sessions may do so at once: they share the tables, one builder each. Foreign keys and triggers only with
+ * `keys`: where the apply may not set session_replication_role they would act on it, and wait for the
+ * cutover (R8). */
 bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *err) MUST_CHECK;
+
+/* Appends what is being built at this moment: {shard, kind, table, name, phase, done, total, seconds}.
+ * `phase`, `done` and `total` are pg_stat_progress_create_index's; "" and 0 for what is no index. */
+bool deferred_under_way(PGconn *shard, unsigned number, json_t *list, struct error *err) MUST_CHECK;
 
 #endif

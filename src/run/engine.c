@@ -1,14 +1,12 @@
 #include "run/engine.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "copy/copier.h"
 #include "pg/conn.h"
 #include "pg/quote.h"
-#include "run/deferred.h"
+#include "run/builders.h"
 #include "run/direction.h"
 #include "run/gates.h"
+#include "run/load.h"
 #include "run/prepare.h"
 #include "run/proof.h"
 #include "run/report.h"
@@ -29,13 +27,6 @@ enum stage { STAGE_COPYING, STAGE_INDEXING, STAGE_READY, STAGE_BACKWARD };
 
 static const char *const stage_names[] = {"copying", "indexing", "ready", "backward"};
 
-struct builder {
-    struct engine *engine;
-    unsigned shard;
-    pthread_t thread;
-    atomic_bool done;
-};
-
 struct engine {
     struct migration *migration;
     PGconn *lock;
@@ -51,11 +42,11 @@ struct engine {
     struct inflight *inflight;
     struct copier *copier;
     bool copier_runs;
-    struct builder *builders; /* one a shard */
-    bool builders_run;
+    struct builders *builders; /* NULL but in STAGE_INDEXING */
     struct proof *proof; /* verify, when it is ready and asked for */
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
+    struct load load;
     struct watch watch;
     struct gates gates;
     struct wal_watch wal;
@@ -143,7 +134,6 @@ static void engine_init(struct engine *engine, _Atomic lsn_t *suspects)
                   engine->epoch, &suspects[f], &engine->stop);
         engine->flows[f].stream.rivals = engine->flows_count - 1;
     }
-    engine->builders = check_calloc(migration->shards_count, sizeof *engine->builders);
 }
 
 static void engine_release(struct engine *engine)
@@ -153,17 +143,11 @@ static void engine_release(struct engine *engine)
         flow_release(&engine->flows[f]);
     inflight_free(engine->inflight);
     free(engine->flows);
-    free(engine->builders);
     arena_release(&engine->arena);
     stop_release(&engine->stop);
 }
 
 /* ---- threads ---- */
-
-static void thread_start(pthread_t *thread, void *(*main)(void *), void *argument)
-{
-    CHECK(pthread_create(thread, NULL, main, argument) == 0);
-}
 
 static void start_threads(struct engine *engine)
 {
@@ -190,56 +174,15 @@ static void end_copier(struct engine *engine)
     engine->copier_runs = false;
 }
 
-static void end_builders(struct engine *engine)
-{
-    for (unsigned s = 0; engine->builders_run && s < engine->migration->shards_count; s++)
-        pthread_join(engine->builders[s].thread, NULL);
-    engine->builders_run = false;
-}
-
 static void end_threads(struct engine *engine)
 {
     stop_request(&engine->stop);
     end_copier(engine);
-    end_builders(engine);
+    builders_end(engine->builders);
     proof_end(engine->proof);
     rest_end(engine->rest);
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_join(&engine->flows[f]);
-}
-
-static void *builder_main(void *argument)
-{
-    struct builder *builder = argument;
-    struct engine *engine = builder->engine;
-    struct error err = ERROR_INIT;
-    char subject[32];
-    snprintf(subject, sizeof subject, "shard %u indexes", builder->shard);
-    log_set_subject(subject);
-    /* as the lanes do, so that it shows what they may */
-    PGconn *conn = conn_open(engine->migration->config->shards[builder->shard].text, CONN_APPLY,
-                             "indexes", &err);
-    bool keys = conn != NULL && conn_is_replica_role(conn);
-    if (conn != NULL && !keys)
-        log_warning("foreign keys and triggers wait for the cutover: GRANT SET ON PARAMETER"
-                    " session_replication_role TO \"%s\" would let them be built now",
-                    PQuser(conn));
-    if (conn == NULL || !deferred_build(conn, keys, &engine->stop, &err)) {
-        error_context(&err, "shard %u", builder->shard);
-        stop_fail(&engine->stop, &err);
-    }
-    conn_close(conn);
-    atomic_store(&builder->done, true);
-    return NULL;
-}
-
-static void start_builders(struct engine *engine)
-{
-    for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        engine->builders[s] = (struct builder){.engine = engine, .shard = s};
-        thread_start(&engine->builders[s].thread, builder_main, &engine->builders[s]);
-    }
-    engine->builders_run = true;
 }
 
 /* ---- supervision ---- */
@@ -277,7 +220,7 @@ static bool drop_chunks(struct engine *engine, struct error *err)
 
 static bool supervise_copy(struct engine *engine, struct error *err)
 {
-    if (!drop_chunks(engine, err))
+    if (!drop_chunks(engine, err) || !load_watch(&engine->load, engine->copier, err))
         return false;
     if (!flow_all(&engine->flows[0], holds_steady))
         return true;
@@ -285,25 +228,18 @@ static bool supervise_copy(struct engine *engine, struct error *err)
         return false;
     end_copier(engine);
     engine->stage = STAGE_INDEXING;
-    return phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
-}
-
-static bool builders_done(const struct engine *engine)
-{
-    for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        if (!atomic_load(&engine->builders[s].done))
-            return false;
-    }
-    return true;
+    return load_end(&engine->load, err) &&
+           phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
 }
 
 static bool supervise_indexing(struct engine *engine, struct error *err)
 {
-    if (!engine->builders_run)
-        start_builders(engine);
-    if (!builders_done(engine) || stop_requested(&engine->stop))
+    if (engine->builders == NULL)
+        engine->builders = builders_start(engine->migration->config, &engine->stop);
+    if (!builders_done(engine->builders) || stop_requested(&engine->stop))
         return true;
-    end_builders(engine);
+    builders_end(engine->builders);
+    engine->builders = NULL;
     engine->stage = STAGE_READY;
     if (!phase_set(engine->migration->shards[0], engine->epoch, "ready", err))
         return false;
@@ -355,6 +291,11 @@ static bool supervise_forward(struct engine *engine, struct error *err)
     return engine->stage != STAGE_INDEXING || supervise_indexing(engine, err);
 }
 
+static enum telling telling(enum stage stage)
+{
+    return stage == STAGE_COPYING ? TELL_COPY : stage == STAGE_INDEXING ? TELL_INDEXES : TELL_STREAM;
+}
+
 static bool supervise(struct engine *engine, struct error *err)
 {
     while (!stop_wait(&engine->stop, TICK_US)) {
@@ -362,8 +303,7 @@ static bool supervise(struct engine *engine, struct error *err)
             return stop_error(err);
         if (!check_lock(engine, err) || !check_direction(engine, err) ||
             !wal_watch_look(&engine->wal, err) ||
-            !report_tell(&engine->report, stage_names[engine->stage],
-                         engine->stage == STAGE_COPYING, err))
+            !report_tell(&engine->report, stage_names[engine->stage], telling(engine->stage), err))
             return false;
         if (engine->backward == NULL &&
             (!supervise_forward(engine, err) || !spilled_tell(&engine->spilled, err)))
@@ -386,6 +326,7 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
                             .outer = outer};
     engine_init(&engine, suspects);
     watch_init(&engine.watch, migration);
+    load_init(&engine.load, migration);
     gates_init(&engine.gates, migration);
     engine.wal = (struct wal_watch){.migration = migration,
                                     .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
@@ -394,6 +335,7 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     if (ok) {
         report_init(&engine.report, migration, engine.flows, engine.flows_count);
         spilled_init(&engine.spilled, migration->control, &engine.flows[0]);
+        engine.report.waits_for = engine.load.waits_for;
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);

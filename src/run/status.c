@@ -2,6 +2,7 @@
 
 #include "mapping/invert.h"
 #include "pg/conn.h"
+#include "run/deferred.h"
 #include "run/spilled.h"
 #include "state/schema.h"
 #include "state/setting.h"
@@ -68,7 +69,8 @@ static bool read_control(struct reading *reading)
         "                 AND database = (SELECT oid FROM pg_catalog.pg_database"
         "                                  WHERE datname = pg_catalog.current_database())"
         "                 AND (classid::bigint << 32 | objid::bigint)"
-        "                     = pg_catalog.hashtext('portage.instance')::bigint)",
+        "                     = pg_catalog.hashtext('portage.instance')::bigint),"
+        "       (SELECT value FROM portage.setting WHERE name = 'copy_waits')",
         0, NULL, reading->err);
     if (result == NULL)
         return false;
@@ -78,6 +80,8 @@ static bool read_control(struct reading *reading)
     json_object_set_new(status, "live", json_string(reading->backward ? "target" : "source"));
     json_object_set_new(status, "epoch", cell_int(result, 0, 1));
     json_object_set_new(status, "running", json_boolean(result_bool(result, 0, 2)));
+    json_object_set_new(status, "copy_waits",
+                        result_bool(result, 0, 2) ? cell_text(result, 0, 3) : json_null());
     json_object_set_new(status, "dead_letters", json_integer(0));
     PQclear(result);
     return true;
@@ -182,7 +186,8 @@ static bool read_deferred(struct reading *reading, unsigned shard)
                                         (json_int_t)result_int(result, row, 1), "done",
                                         (json_int_t)result_int(result, row, 2)));
     PQclear(result);
-    return true;
+    return deferred_under_way(reading->shards[shard], shard,
+                              json_object_get(reading->status, "building"), reading->err);
 }
 
 /* ---- source ---- */
@@ -408,8 +413,8 @@ json_t *status_read(const struct config *config, struct error *err)
 {
     struct reading reading = {.config = config, .full_seconds = -1, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
-    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
-                               "slots", "unreachable");
+    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
+                               "building", "slots", "unreachable");
     bool ok = connect_all(&reading) && read_all(&reading);
     json_decref(reading.wal_seen);
     conn_close(reading.source);

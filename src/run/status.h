@@ -17,6 +17,7 @@
  *   behind_bytes, spilled_bytes, wal_retained_bytes, source_position, slot_active, dead_letters,
  *   deferred: [{shard, kind, waiting, done}]
  *   unreachable: [{on, why}]: servers that did not answer; what only they know is left out
+ *   building: [{shard, kind, table, name, phase, done, total, seconds}]  (run/deferred.h)
  *   live: source or target; lanes are those of this direction
  *   slots: [{on, slot, exists, active, wal_retained_bytes, wal_budget_bytes, wal_limit_bytes,
  *            wal_growth_bytes_per_second, wal_full_seconds, wal_full_at}], of both directions

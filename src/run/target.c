@@ -74,6 +74,9 @@ static bool apply_schema(PGconn *shard, const char *path, const char *sql, struc
         const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
         conn_result_error(shard, result, err);
         err->class = err->class == ERROR_RETRY ? ERROR_RETRY : ERROR_CONFIG;
+        if (strcmp(err->sqlstate, "42501") == 0 && err->hint[0] == '\0')
+            error_hint(err, "Grant what the file needs, as GRANT USAGE, CREATE ON SCHEMA public TO \"%s\";",
+                       PQuser(shard));
         if (position != NULL)
             error_context(err, "%s:%d", path, line_of(sql, position));
         else
@@ -141,7 +144,7 @@ bool target_try(struct migration *migration, struct error *err)
              error_context(err, "applying target.schema on shard %u", s);
     }
     buffer_release(&sql);
-    if (!ok || !migration_bind(migration, err))
+    if (!ok || !preflight_tables(migration, err) || !migration_bind(migration, err))
         return false;
     if (migration->findings.refused > 0)
         return true;
