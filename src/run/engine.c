@@ -284,7 +284,8 @@ static bool check_steady(struct engine *engine, struct error *err)
 static bool supervise_forward(struct engine *engine, struct error *err)
 {
     bool quiet = engine->stage == STAGE_READY;
-    if (!watch_source(&engine->watch, quiet, err) || !check_steady(engine, err))
+    int64_t marker = atomic_load(&engine->flows[0].stream.marker);
+    if (!watch_source(&engine->watch, quiet, marker, err) || !check_steady(engine, err))
         return false;
     if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
         return false;

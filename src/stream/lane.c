@@ -151,20 +151,30 @@ void lane_read_counts(struct lane *lane, struct lane_counts *counts)
     pthread_mutex_unlock(&lane->counts_lock);
 }
 
+/* Lanes pass the same ones, each at its pace. */
+static void lane_passed_marker(struct lane *lane, int64_t marker)
+{
+    int64_t last = atomic_load(&lane->stream->marker);
+    while (marker > last &&
+           !atomic_compare_exchange_weak(&lane->stream->marker, &last, marker)) {
+    }
+}
+
 bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
 {
     lsn_t progress;
     const char *const values[] = {lane->stream_text, lane->number_text};
     PGresult *result =
         conn_query_row(shard,
-                       "SELECT progress, COALESCE(partial_lsn, '0/0'), partial FROM portage.lane"
-                       " WHERE stream = $1::int AND lane = $2::int",
+                       "SELECT progress, COALESCE(partial_lsn, '0/0'), partial, marker"
+                       "  FROM portage.lane WHERE stream = $1::int AND lane = $2::int",
                        2, values, err);
     if (result == NULL)
         return error_context(err, "reading the progress of lane %u", lane->number);
     bool ok = result_lsn(result, 0, 0, &progress, err) &&
               result_lsn(result, 0, 1, &lane->partial_lsn, err);
     lane->partial = (unsigned)result_int(result, 0, 2);
+    lane_passed_marker(lane, result_int(result, 0, 3));
     PQclear(result);
     if (ok) {
         atomic_store(&lane->progress, progress);
@@ -264,6 +274,7 @@ static bool lane_commit(struct lane *lane, struct error *err)
         return false;
     atomic_store(&lane->progress, progress);
     lane->open = false;
+    lane_passed_marker(lane, lane->open_marker);
     lane->open_marker = 0;
     lane->progress_written_us = clock_monotonic_us();
     for (unsigned r = 0; r < lane->resets_count; r++)
