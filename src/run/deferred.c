@@ -250,7 +250,7 @@ static bool build_concurrently(PGconn *shard, const char *schema, const char *in
 static const char *concurrent_definition(struct arena *arena, const struct deferred *item,
                                          const char *index, const char *table)
 {
-    const char *using = strstr(item->definition, " USING ");
+    const char *using = sql_find(item->definition, " USING ");
     bool unique = strncmp(item->definition, "CREATE UNIQUE", 13) == 0;
     CHECK(using != NULL); /* pg_get_indexdef() always writes it */
     return arena_printf(arena, "CREATE %sINDEX CONCURRENTLY %s ON %s%s", unique ? "UNIQUE " : "",
@@ -270,7 +270,7 @@ static bool build_plain_index(PGconn *shard, const struct deferred *item, struct
 }
 
 static const char leaves_sql[] =
-    "SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree($1::regclass) p"
+    "SELECT n.nspname, c.relname, c.oid FROM pg_catalog.pg_partition_tree($1::regclass) p"
     "  JOIN pg_catalog.pg_class c ON c.oid = p.relid"
     "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE p.isleaf AND NOT EXISTS ("
@@ -292,8 +292,9 @@ static bool build_partitioned_index(PGconn *shard, const struct deferred *item,
     bool ok = leaves != NULL;
     for (int row = 0; ok && row < PQntuples(leaves); row++) {
         const char *schema = result_text(leaves, row, 0), *leaf = result_text(leaves, row, 1);
-        /* names are cut at 63 bytes: the number keeps them apart */
-        const char *index = arena_printf(arena, "%.40s_%s_%d", leaf, item->ordinal, row);
+        /* the same one when we begin again, whatever is attached by then */
+        const char *index = name_join(
+            arena, leaf, arena_printf(arena, "_%s_%s", item->ordinal, result_text(leaves, row, 2)));
         ok = !stop_requested(stop) || stop_error(err);
         ok = ok && drop_if_invalid(shard, schema, index, arena, &exists, err) &&
              (exists || build_concurrently(shard, schema, index,
@@ -365,7 +366,7 @@ static bool build_foreign_key_on(PGconn *shard, const char *table, const struct 
                                  struct arena *arena, struct stop *stop, struct error *err)
 {
     bool has;
-    bool not_valid = strstr(item->definition, " NOT VALID") != NULL;
+    bool not_valid = sql_find(item->definition, " NOT VALID") != NULL;
     if (!has_constraint(shard, table, item->name, &has, err) ||
         (!has && !add_constraint(shard, table, item, not_valid ? "" : " NOT VALID", arena, stop, err)))
         return false;

@@ -31,7 +31,7 @@ static const char find_sql[] =
     "          pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', m.name, c.conname) END,"
     "        CASE m.relkind WHEN 'p' THEN NULL ELSE"
     "          pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', m.name, c.conname,"
-    "            pg_catalog.replace(pg_catalog.pg_get_constraintdef(c.oid), ' NOT VALID', '')) END,"
+    "            pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(c.oid), ' NOT VALID$', '')) END,"
     "        CASE WHEN m.relkind = 'p' THEN"
     "          pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', m.name, c.conname,"
     "            pg_catalog.pg_get_constraintdef(c.oid))"
