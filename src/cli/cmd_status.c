@@ -123,7 +123,9 @@ static void print_status(json_t *status)
     print_unreachable(json_object_get(status, "unreachable"));
     if (json_object_get(status, "source_position") != NULL) {
         printf("source at     %s\n", show_text(status, "source_position"));
-        printf("behind        %lld bytes of WAL\n", show_int(status, "behind_bytes"));
+        printf("behind        %.1f s, %lld bytes of WAL\n",
+               json_real_value(json_object_get(status, "lag_seconds")),
+               show_int(status, "behind_bytes"));
         if (show_int(status, "spilled_bytes") > 0)
             printf("in files      %lld MiB of changes of tables copied whole\n",
                    (show_int(status, "spilled_bytes") >> 20) + 1);

@@ -85,6 +85,7 @@ static enum replication_event replication_keepalive(struct replication *stream, 
     lsn_t end = read_u64(stream->message + 1);
     if (end > stream->server_end)
         stream->server_end = end;
+    stream->server_time = (int64_t)read_u64(stream->message + 9);
     if (stream->message[17] != 0)
         stream->reply_requested = true;
     return REPLICATION_KEEPALIVE;
@@ -101,6 +102,7 @@ static enum replication_event replication_changes(struct replication *stream, si
     lsn_t end = read_u64(stream->message + 9);
     if (end > stream->server_end)
         stream->server_end = end;
+    stream->server_time = (int64_t)read_u64(stream->message + 17);
     *payload = stream->message + XLOGDATA_HEADER;
     *payload_length = length - XLOGDATA_HEADER;
     return REPLICATION_CHANGES;

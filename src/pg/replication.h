@@ -15,7 +15,8 @@
 struct replication {
     PGconn *conn;          /* CONN_REPLICATION; owned by the caller of replication_start */
     char *message;         /* of libpq, freed by the next read */
-    lsn_t server_end;      /* end of WAL at the server as of its last message */
+    lsn_t server_end;      /* end of WAL at the server as of its last message … */
+    int64_t server_time;   /* … and its clock then: microseconds since 2000-01-01 UTC */
     lsn_t confirmed;       /* what we last told */
     int64_t last_read_us;  /* monotonic */
     int64_t last_reply_us; /* monotonic */

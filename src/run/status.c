@@ -130,6 +130,16 @@ static bool read_ranges(struct reading *reading, unsigned shard)
     return true;
 }
 
+/* Since when the publisher's log has what the lane has not: by the clock of its last position, which is
+ * a second old at most where nothing was for this lane. Never too small. */
+static json_t *lag_seconds(const PGresult *result, int row, int column, lsn_t position,
+                           int64_t behind)
+{
+    if (position == 0 || PQgetisnull(result, row, column))
+        return json_null();
+    return json_real(behind <= 0 ? 0.0 : strtod(result_text(result, row, column), NULL));
+}
+
 /* Those of the live direction: on the shard, or at the source of what comes from the shard. `position`
  * is where the publisher's log stands; 0 when it does not answer. */
 static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
@@ -160,6 +170,7 @@ static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
         json_object_set_new(lane, "progress", cell_text(result, row, 1));
         json_object_set_new(lane, "behind_bytes",
                             position == 0 ? json_null() : json_integer(behind > 0 ? behind : 0));
+        json_object_set_new(lane, "lag_seconds", lag_seconds(result, row, 4, position, behind));
         json_object_set_new(lane, "changes", cell_int(result, row, 2));
         json_object_set_new(lane, "source_time", cell_text(result, row, 3));
         int64_t spilled = spilled_of_lane(reading->spilled, shard, result_int(result, row, 0));
@@ -275,12 +286,16 @@ static void set_lag(struct reading *reading)
     size_t index;
     json_t *lane;
     int64_t behind = 0, spilled = 0;
+    double lag = 0;
     json_array_foreach (json_object_get(reading->status, "lanes"), index, lane) {
         int64_t each = (int64_t)json_integer_value(json_object_get(lane, "behind_bytes"));
+        double seconds = json_real_value(json_object_get(lane, "lag_seconds"));
         behind = each > behind ? each : behind;
+        lag = seconds > lag ? seconds : lag;
         spilled += (int64_t)json_integer_value(json_object_get(lane, "spilled_bytes"));
     }
     json_object_set_new(reading->status, "behind_bytes", json_integer(behind));
+    json_object_set_new(reading->status, "lag_seconds", json_real(lag));
     json_object_set_new(reading->status, "spilled_bytes", json_integer(spilled));
 }
 

@@ -13,7 +13,7 @@
  * A JSON object; the caller releases it. NULL on error. docs/reference.md describes it:
  *   phase, running, epoch, next
  *   tables: [{name, ranges, ranges_done, rows, bytes}]
- *   lanes: [{shard, lane, progress, behind_bytes, changes, source_time, spilled_bytes}]
+ *   lanes: [{shard, lane, progress, behind_bytes, lag_seconds, changes, source_time, spilled_bytes}]
  *   behind_bytes, spilled_bytes, wal_retained_bytes, source_position, slot_active, dead_letters,
  *   deferred: [{shard, kind, waiting, done}]
  *   unreachable: [{on, why}]: servers that did not answer; what only they know is left out

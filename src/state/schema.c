@@ -16,7 +16,7 @@ static const char schema_sql[] =
     "  stream int," /* which server's changes: 0, or on the way back the shard that they come from */
     "  lane int,"
     "  progress pg_lsn NOT NULL," /* all that committed at the source before it is durable here */
-    "  source_time timestamptz,"  /* commit time of the last transaction applied */
+    "  source_time timestamptz,"  /* the publisher's clock when its log was there */
     "  written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
     "  partial_lsn pg_lsn,"             /* a transaction that was cut by a barrier, */
     "  partial int NOT NULL DEFAULT 0," /* and how many of its changes are done */
@@ -114,7 +114,7 @@ static const char schema_sql[] =
     "                            AND d.kind IN ('index', 'unique', 'exclusion'))))"
     "              THEN 'indexing' ELSE 'ready' END AS phase,"
     "         slowest.progress,"
-    /* Never too small; too large when the source has not written for a while. */
+    /* Never too small; too large while the source writes nothing at all. */
     "         EXTRACT(epoch FROM pg_catalog.clock_timestamp() - slowest.source_time)"
     "           ::numeric(12,1) AS lag_seconds"
     "    FROM portage.range r LEFT JOIN (SELECT progress, source_time FROM portage.lane"

@@ -56,7 +56,7 @@ struct lane {
     unsigned open_changes;
     int64_t open_since_us;
     lsn_t open_end;           /* end of the last source transaction that is complete in it */
-    int64_t open_commit_time; /* its commit time */
+    int64_t open_commit_time; /* its commit time, or the publisher's clock where nothing was for us */
     int64_t open_oldest_time; /* commit time of the oldest in it */
     int64_t open_marker;      /* id of the last marker in it; 0: none */
     const struct mapping *resets[16]; /* tables reset in it */
@@ -473,6 +473,7 @@ static bool lane_idle(struct lane *lane, lsn_t dispatched, struct error *err)
     if (dispatched > lane_reached(lane)) {
         lane_reach(lane, dispatched);
         lane->open_end = dispatched;
+        lane->open_commit_time = atomic_load(&lane->stream->dispatched_time);
     }
     bool due = clock_monotonic_us() - lane->progress_written_us >= PROGRESS_EVERY_US;
     if (lane->open_end <= lane_progress(lane) || !due)

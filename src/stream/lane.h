@@ -37,6 +37,7 @@ struct stream {
     unsigned lanes_count, lanes_per_shard;
     struct spill_space spill;
     _Atomic lsn_t dispatched; /* all that committed before it has been pushed to the lanes */
+    _Atomic int64_t dispatched_time; /* when the publisher's log was there, or later: its clock */
     _Atomic uint64_t changes; /* received, since the start */
     _Atomic int64_t marker;   /* the last one of a switch that a lane has durably passed */
     _Atomic lsn_t *suspect;   /* up to here each change is applied alone (apply.h); outlives the

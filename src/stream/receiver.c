@@ -27,7 +27,8 @@ struct reception {
     bool begun;         /* … and a change of it has come */
     bool ours;          /* … which says that the transaction is our own */
     int64_t marker;     /* … id of the marker it wrote for a switch; 0: none */
-    lsn_t complete;     /* end of the last transaction that was routed whole */
+    lsn_t complete;     /* end of the last transaction that was routed whole … */
+    int64_t complete_time; /* … and the server's clock then */
     int64_t fed_us;
 };
 
@@ -62,8 +63,11 @@ static void feed(struct reception *reception)
     reception->fed_us = clock_monotonic_us();
     router_feed(&reception->router);
     lsn_t pushed = router_pushed(&reception->router, reception->complete);
-    if (pushed > atomic_load(&reception->stream->dispatched))
-        atomic_store(&reception->stream->dispatched, pushed);
+    if (pushed <= atomic_load(&reception->stream->dispatched))
+        return;
+    if (pushed == reception->complete)
+        atomic_store(&reception->stream->dispatched_time, reception->complete_time);
+    atomic_store(&reception->stream->dispatched, pushed);
 }
 
 static void feed_when_due(struct reception *reception)
@@ -184,6 +188,7 @@ static bool take_commit(struct reception *reception, const struct pgoutput_messa
 {
     reception->inside = false;
     reception->complete = message->commit.end_lsn;
+    reception->complete_time = message->commit.commit_time;
     router_commit(&reception->router, message->commit.end_lsn, reception->marker);
     return reception->marker == 0 || router_flush(&reception->router, err);
 }
@@ -227,8 +232,10 @@ static bool take_changes(struct reception *reception, const char *payload, size_
 /* The server has sent all it has: a quiet stream moves on too, when nothing is half received (T2). */
 static bool take_idle(struct reception *reception, struct error *err)
 {
-    if (!reception->inside && reception->replication.server_end > reception->complete)
+    if (!reception->inside && reception->replication.server_end > reception->complete) {
         reception->complete = reception->replication.server_end;
+        reception->complete_time = reception->replication.server_time;
+    }
     feed(reception);
     if (!answer_server(reception, err))
         return false;
