@@ -518,7 +518,8 @@ static bool lane_run(struct lane *lane, struct error *err)
     lane->conn = conn_open(lane->conninfo, CONN_APPLY, purpose, err);
     if (lane->conn == NULL)
         return false;
-    bool ok = conn_pin_plans(lane->conn, err) && pipeline_init(&lane->pipeline, lane->conn, err) &&
+    bool ok = conn_pin_plans(lane->conn, err) &&
+           pipeline_init(&lane->pipeline, lane->conn, lane->stream->stop, err) &&
               pipeline_prepare(&lane->pipeline, "lane_lock", lock_sql, err) &&
               pipeline_prepare(&lane->pipeline, "lane_progress", progress_sql, err) &&
               lane_loop(lane, err);

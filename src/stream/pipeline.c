@@ -5,12 +5,18 @@
 #include <xxhash.h>
 
 #include "pg/conn.h"
+#include "util/clock.h"
+#include "util/log.h"
 
-enum { RING_START = 1024 };
+enum {
+    RING_START = 1024,
+    POLL_MS = 100,
+    STOPPING_US = 1000 * 1000, /* that a statement has to end by itself */
+};
 
-bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct error *err)
+bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct stop *stop, struct error *err)
 {
-    *pipeline = (struct pipeline){.conn = conn, .ring_size = RING_START};
+    *pipeline = (struct pipeline){.conn = conn, .stop = stop, .ring_size = RING_START};
     pipeline->ring = check_malloc(RING_START * sizeof *pipeline->ring);
     if (PQsetnonblocking(conn, 1) != 0 || PQenterPipelineMode(conn) != 1)
         return conn_error(conn, err);
@@ -217,11 +223,33 @@ static bool pipeline_poll(struct pipeline *pipeline, struct error *err)
         return conn_error(pipeline->conn, err);
     struct pollfd fd = {.fd = PQsocket(pipeline->conn),
                         .events = (short)(flushed > 0 ? POLLIN | POLLOUT : POLLIN)};
-    if (poll(&fd, 1, 1000) < 0 && errno != EINTR)
+    if (poll(&fd, 1, POLL_MS) < 0 && errno != EINTR)
         return error_set(err, ERROR_FATAL, "could not wait for the target: %s", strerror(errno));
     if ((fd.revents & (POLLIN | POLLERR | POLLHUP)) != 0 && PQconsumeInput(pipeline->conn) == 0)
         return conn_error(pipeline->conn, err);
     return true;
+}
+
+/* Without it the server would hold the transaction's locks until it gets the one that it waits for: it
+ * does not look whether we are still there. */
+static bool pipeline_cancel(struct pipeline *pipeline, struct error *err)
+{
+    char message[256];
+    PGcancel *cancel = PQgetCancel(pipeline->conn);
+    if (cancel != NULL && PQcancel(cancel, message, sizeof message) == 0)
+        log_debug("cancelling a statement: %s", message);
+    PQfreeCancel(cancel);
+    return stop_error(err);
+}
+
+static bool pipeline_stops(struct pipeline *pipeline)
+{
+    int64_t now_us = clock_monotonic_us();
+    if (!stop_requested(pipeline->stop))
+        return false;
+    if (pipeline->stopped_us == 0)
+        pipeline->stopped_us = now_us;
+    return now_us - pipeline->stopped_us >= STOPPING_US;
 }
 
 bool pipeline_wait(struct pipeline *pipeline, uint64_t upto, struct error *err)
@@ -229,6 +257,8 @@ bool pipeline_wait(struct pipeline *pipeline, uint64_t upto, struct error *err)
     while (pipeline->answered < upto) {
         struct expectation *expected = pipeline_slot(pipeline, pipeline->answered);
         if (PQisBusy(pipeline->conn)) {
+            if (pipeline_stops(pipeline))
+                return pipeline_cancel(pipeline, err);
             if (!pipeline_poll(pipeline, err))
                 return false;
             continue;

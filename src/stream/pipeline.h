@@ -10,6 +10,7 @@
 #include <libpq-fe.h>
 
 #include "stream/change.h"
+#include "util/stop.h"
 
 enum expect_kind {
     EXPECT_OK,   /* any success */
@@ -29,6 +30,8 @@ struct expectation {
 
 struct pipeline {
     PGconn *conn;
+    struct stop *stop;
+    int64_t stopped_us; /* since when a wait has known of the stop; 0: it does not */
     struct expectation *ring;
     unsigned ring_size; /* a power of two */
     uint64_t sent;      /* statements so far */
@@ -38,8 +41,9 @@ struct pipeline {
     lsn_t suspect;
 };
 
-/* Puts the connection into pipeline mode; keeps no ownership of it. */
-bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct error *err) MUST_CHECK;
+/* Puts the connection into pipeline mode; keeps no ownership of it. `stop` outlives it. */
+bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct stop *stop,
+                   struct error *err) MUST_CHECK;
 void pipeline_release(struct pipeline *pipeline);
 
 bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *sql,
@@ -51,7 +55,9 @@ bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
                     const char *const *values, enum expect_kind kind, struct error *err) MUST_CHECK;
 bool pipeline_sync(struct pipeline *pipeline, struct error *err) MUST_CHECK;
 
-/* Reads answers until those of all statements up to number `upto` are there. */
+/* Reads answers until those of all statements up to number `upto` are there. When a stop is requested it
+ * waits a second more; then what the server does, perhaps waiting for somebody's lock, is cancelled, and
+ * so is the transaction. */
 bool pipeline_wait(struct pipeline *pipeline, uint64_t upto, struct error *err) MUST_CHECK;
 
 /* Asks the server to send what it has; for waiting without a sync. */

@@ -242,3 +242,29 @@ def test_status_tells_the_lag_in_seconds(migration):
     carried.portage.start()
     wait_until(lambda: lag() < 3, 30, "the lag to go", interval=0.2, explain=lag)
     carried.finish_load_and_compare()
+
+
+def lanes_at(carried, shard, condition="true"):
+    return carried.shard_sql(shard, "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                                    f" AND application_name ~ 'pgportage lane' AND {condition}")
+
+
+def test_a_lane_that_waits_for_a_lock_ends_when_it_is_told_to(plain):
+    plain.run_until_ready()
+    shard = next(shard for shard in range(2) if plain.shard_sql(shard, "SELECT 1 FROM public.t WHERE id = 7"))
+    with plain.shard_servers[shard].connect(plain.shard_names[shard], options="-c portage.pass=on") as holder:
+        holder.autocommit = False
+        holder.execute("SELECT FROM public.t WHERE id = 7 FOR UPDATE")
+        plain.source_sql("UPDATE public.t SET n = -n")
+        wait_until(lambda: lanes_at(plain, shard, "wait_event_type = 'Lock'"), 30, "a lane to wait",
+                   explain=plain.portage.explain)
+        plain.portage.stop(timeout=10)
+        # Nor does its session go on waiting there, with the lane's own lock.
+        wait_until(lambda: lanes_at(plain, shard) == [], 5, "the lanes' sessions to end",
+                   explain=lambda: lanes_at(plain, shard))
+        assert plain.shard_sql(shard, "SELECT n FROM public.t WHERE id = 7") == [(7,)]
+        plain.portage.restart()
+        wait_until(lambda: lanes_at(plain, shard, "wait_event_type = 'Lock'"), 30, "a lane to wait again",
+                   explain=plain.portage.explain)
+        holder.rollback()
+    plain.finish_load_and_compare()
