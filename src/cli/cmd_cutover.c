@@ -182,7 +182,8 @@ static bool prove(struct migration *migration, struct stop *stop, struct error *
     for (unsigned m = 0; m < set->count; m++)
         tables[m] = &set->mappings[m];
     log_info("verifying all tables first");
-    if (!verify_tables(migration->config, tables, set->count, &options, stop, &verification, err))
+    if (!verify_tables(migration->config, set, tables, set->count, &options, stop, &verification,
+                       err))
         return false;
     bool ok = proof_record(migration->shards[0], &verification, err);
     json_decref(verification.report);

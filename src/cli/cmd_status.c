@@ -115,6 +115,17 @@ static void print_building(json_t *building)
     }
 }
 
+static void print_verifying(json_t *passes)
+{
+    size_t index;
+    json_t *pass;
+    json_array_foreach (passes, index, pass)
+        printf("verifying     by %s: %lld tables and %lld rows are done; begun at %s, last seen at %s\n",
+               show_text(pass, "by"), show_int(pass, "tables_complete"),
+               show_int(pass, "source_rows"), show_text(pass, "begun_at"),
+               show_text(pass, "written_at"));
+}
+
 static void print_status(json_t *status)
 {
     printf("phase         %s\n", show_text(status, "phase"));
@@ -147,6 +158,7 @@ static void print_status(json_t *status)
         print_duration(status, "finish_due_seconds");
         printf(", for slot %s\n", show_text(status, "wal_full_first"));
     }
+    print_verifying(json_object_get(status, "verifying"));
     printf("next          %s\n", show_text(status, "next"));
     print_tables(json_object_get(status, "tables"));
     print_lanes(json_object_get(status, "lanes"));

@@ -80,6 +80,7 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
     static const char *const with_value[] = {"--digest", "--rate-max", "--workers", "--patience",
                                              "--sample"};
     *arguments = (struct arguments){.options = {.workers = 4,
+                                                .kept_as = "verify",
                                                 .progress = isatty(STDERR_FILENO) == 1,
                                                 .patience_us = INT64_C(120) * 1000 * 1000}};
     for (int i = 1; i < line->argc; i++) {
@@ -94,6 +95,8 @@ static bool take_arguments(const struct command_line *line, struct arguments *ar
                 return false;
         } else if (strcmp(argument, "--strict") == 0) {
             arguments->options.strict = true;
+        } else if (strcmp(argument, "--fresh") == 0) {
+            arguments->options.fresh = true;
         } else if (strcmp(argument, "--counts") == 0) {
             arguments->options.counts = true;
         } else if (strcmp(argument, "--repair") == 0) {
@@ -167,11 +170,22 @@ static void print_difference(json_t *difference)
     free(shards);
 }
 
-static void print_report(json_t *report)
+/* "origin (constant), note (not mapped)" */
+static void print_not_compared(json_t *table)
 {
     size_t index;
-    json_t *table, *difference, *check;
-    json_t *differences = json_object_get(report, "differences");
+    json_t *column;
+    json_array_foreach (json_object_get(table, "not_compared"), index, column)
+        printf("%s%s (%s)", index == 0 ? "    not compared: " : ", ", show_text(column, "column"),
+               show_text(column, "why"));
+    if (index > 0)
+        putchar('\n');
+}
+
+static void print_tables(json_t *report)
+{
+    size_t index;
+    json_t *table;
     printf("%-44s %14s %14s %12s\n", "table", "source rows", "target rows", "differences");
     json_array_foreach (json_object_get(report, "tables"), index, table) {
         printf("%-44s %14lld %14lld %12lld%s%s\n", show_text(table, "name"),
@@ -179,8 +193,25 @@ static void print_report(json_t *report)
                show_int(table, "differences"),
                json_object_get(table, "skipped") ? "  left out: " : "",
                json_object_get(table, "skipped") ? show_text(table, "skipped") : "");
+        print_not_compared(table);
     }
     putchar('\n');
+}
+
+static void print_continued(json_t *continued)
+{
+    if (json_is_object(continued))
+        printf("continued the pass begun at %s, in which %lld tables and %lld rows were done\n",
+               show_text(continued, "begun_at"), show_int(continued, "tables_complete"),
+               show_int(continued, "source_rows"));
+}
+
+static void print_report(json_t *report)
+{
+    size_t index;
+    json_t *difference, *check;
+    json_t *differences = json_object_get(report, "differences");
+    print_tables(report);
     json_array_foreach (differences, index, difference) {
         if (index < SHOWN_DIFFERENCES)
             print_difference(difference);
@@ -195,9 +226,13 @@ static void print_report(json_t *report)
     if (json_object_get(report, "repaired") != NULL)
         printf("repaired: %lld; left: %lld\n", show_int(report, "repaired"),
                show_int(report, "left"));
+    if (json_object_get(report, "would_repair") != NULL)
+        printf("dry run: %lld keys would be repaired; nothing was changed\n",
+               show_int(report, "would_repair"));
     if (show_int(report, "undecided") > 0)
         printf("undecided: %lld keys; %s\n", show_int(report, "undecided"),
                show_text(report, "why_undecided"));
+    print_continued(json_object_get(report, "continued"));
     printf("%s, %.1f s; %lld rows were in flight and arrived equal\n", show_text(report, "outcome"),
            json_real_value(json_object_get(report, "seconds")), show_int(report, "in_flight"));
 }
@@ -233,7 +268,8 @@ static int verify(const struct config *config, const struct arguments *arguments
     bool ok = migration_bind(&migration, &err) &&
               (migration.findings.refused == 0 || migration_refused(&migration, &err)) &&
               choose_tables(arguments, &migration.set, &migration.arena, &tables, &count, &err) &&
-              verify_tables(config, tables, count, &arguments->options, stop, &verification, &err);
+              verify_tables(config, &migration.set, tables, count, &arguments->options, stop,
+                            &verification, &err);
     bool whole = arguments->tables_count == 0 && !arguments->options.counts &&
                  arguments->options.sample == 0;
     if (ok && whole && !proof_record(migration.shards[0], &verification, &err)) {

@@ -88,9 +88,9 @@ static bool pass_once(struct proof *proof, PGconn *control, struct error *err)
     const struct config *config = proof->migration->config;
     struct verification verification;
     struct verify_options options = {
-        .workers = 1, .rate_max = config->verify_rate_max, .patience_us = PATIENCE_US};
-    if (!verify_tables(config, proof->tables, proof->migration->set.count, &options, proof->stop,
-                       &verification, err))
+        .workers = 1, .rate_max = config->verify_rate_max, .patience_us = PATIENCE_US, .kept_as = "run"};
+    if (!verify_tables(config, &proof->migration->set, proof->tables, proof->migration->set.count,
+                       &options, proof->stop, &verification, err))
         return false;
     tell(&verification);
     bool ok = proof_record(control, &verification, err);

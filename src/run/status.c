@@ -306,11 +306,36 @@ static bool read_spilled(struct reading *reading)
            spilled_read(reading->shards[0], &reading->spilled, reading->err);
 }
 
+/* Passes of verify that have no outcome yet; one that is not written to any more was interrupted. */
+static const char verifying_sql[] =
+    "SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(pass) ORDER BY pass.begun_at), '[]')"
+    "  FROM (SELECT pg_catalog.split_part(v.request, '/', 1) AS \"by\", v.begun_at, v.written_at,"
+    "               (SELECT pg_catalog.count(*) FROM portage.verified t"
+    "                 WHERE t.verification = v.id AND t.complete) AS tables_complete,"
+    "               (SELECT COALESCE(pg_catalog.sum(t.source_rows), 0)::bigint"
+    "                  FROM portage.verified t WHERE t.verification = v.id) AS source_rows"
+    "          FROM portage.verification v) AS pass";
+
+static bool read_verifying(struct reading *reading)
+{
+    PGresult *result = conn_query(reading->shards[0], verifying_sql, 0, NULL, reading->err);
+    if (result == NULL && strcmp(reading->err->sqlstate, "42P01") == 0) {
+        error_clear(reading->err); /* of a version before, until `run` has been started */
+        return true;
+    }
+    json_t *passes = result != NULL ? json_loads(result_text(result, 0, 0), 0, NULL) : NULL;
+    if (passes != NULL)
+        json_object_set_new(reading->status, "verifying", passes);
+    PQclear(result);
+    return result != NULL;
+}
+
 /* The last pass of verify over everything, when there was one. */
 static bool read_verify(struct reading *reading)
 {
     char *value;
-    if (!setting_get(reading->shards[0], "verify", &value, reading->err))
+    if (!read_verifying(reading) ||
+        !setting_get(reading->shards[0], "verify", &value, reading->err))
         return false;
     json_t *verify = value != NULL ? json_loads(value, 0, NULL) : NULL;
     if (verify != NULL)

@@ -87,6 +87,22 @@ static const char schema_sql[] =
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
     "  table_name text NOT NULL, kind text NOT NULL, key jsonb NOT NULL, shards jsonb NOT NULL,"
     "  columns jsonb NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS portage.verification (" /* a pass of verify without an outcome yet */
+    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  request text NOT NULL UNIQUE," /* what was asked for: a hash */
+    "  turn bigint NOT NULL DEFAULT 1," /* of the runs that went on with it, the last one may write */
+    "  begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
+    "  written_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
+    "  not_kept bigint NOT NULL DEFAULT 0);" /* suspects beyond the limits */
+    "CREATE TABLE IF NOT EXISTS portage.verified ("
+    "  verification bigint, mapping text, complete bool NOT NULL,"
+    "  cursor text[]," /* the keys up to it have been compared */
+    "  source_rows bigint NOT NULL, target_rows bigint NOT NULL, bytes bigint NOT NULL,"
+    "  PRIMARY KEY (verification, mapping)) WITH (fillfactor = 50);"
+    "CREATE TABLE IF NOT EXISTS portage.suspect ("
+    "  verification bigint, id bigint GENERATED ALWAYS AS IDENTITY,"
+    "  mapping text NOT NULL, key bytea NOT NULL,"
+    "  PRIMARY KEY (verification, id));"
     "CREATE TABLE IF NOT EXISTS portage.marker ("
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), purpose text NOT NULL);"

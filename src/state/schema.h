@@ -26,6 +26,7 @@
  *   portage.journal   phases, decisions and the steps of switches, with their times
  *   portage.leaf      the source's tables that hold the rows which are carried
  *   portage.difference  what the last pass of verify found
+ *   portage.verification, verified, suspect  how far a pass of verify is (verify/kept.h)
  *
  * Every row that a lane or a copy writes carries the epoch of the instance that may write it. Raising
  * the epoch updates all these rows, so it waits for whatever a dead instance still has in flight, and

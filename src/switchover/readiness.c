@@ -41,10 +41,12 @@ static const struct question control_questions[] = {
      "             = pg_catalog.hashtext('portage.instance')::bigint)"},
 };
 
-/* Those of verify's last whole pass; $1: seconds. */
+/* Those of verify's last whole pass; $1: seconds. What was read before an interruption may be as old as
+ * that pass. */
 static const char verified_sql[] =
     "WITH last AS (SELECT value::jsonb AS v FROM portage.setting WHERE name = 'verify'),"
-    " age AS (SELECT v, pg_catalog.clock_timestamp() - (v->>'at')::timestamptz AS age FROM last)"
+    " age AS (SELECT v, pg_catalog.clock_timestamp()"
+    "   - COALESCE(v->'continued'->>'begun_at', v->>'at')::timestamptz AS age FROM last)"
     " SELECT CASE WHEN NOT EXISTS (SELECT FROM last) THEN 'never made'"
     "   WHEN (SELECT v->>'outcome' FROM last) <> 'equal' THEN 'it said ' || (SELECT v->>'outcome' FROM last)"
     "   WHEN (SELECT age FROM age) > pg_catalog.make_interval(secs => $1::int)"

@@ -232,6 +232,17 @@ static bool take_answer(struct comparison *comparison, PGconn *conn, int shard, 
     return true;
 }
 
+/* Nothing comes here by which one could tell what the source has read: about as much as its rows take. */
+static void pay(const struct comparison *comparison)
+{
+    const struct relation *source = comparison->mapping->source;
+    if (source->rows_estimate <= 0)
+        return;
+    uint64_t row_bytes = (uint64_t)(source->bytes / source->rows_estimate);
+    throttle_take(comparison->session->throttle, comparison->tallies[0].rows * row_bytes,
+                  comparison->session->outer);
+}
+
 /* All servers work at the same time. */
 static bool tally_in_servers(struct comparison *comparison, struct error *err)
 {
@@ -239,6 +250,8 @@ static bool tally_in_servers(struct comparison *comparison, struct error *err)
     bool ok = ask_servers(comparison, err) && take_answer(comparison, session->source, SOURCE, err);
     for (unsigned s = 0; ok && s < session->shards_count; s++)
         ok = take_answer(comparison, session->shards[s], (int)s, err);
+    if (ok)
+        pay(comparison);
     return ok;
 }
 

@@ -9,13 +9,10 @@
 #ifndef VERIFY_COMPARE_H
 #define VERIFY_COMPARE_H
 
+#include "verify/ledger.h"
 #include "verify/reading.h"
 #include "verify/session.h"
 #include "verify/suspects.h"
-
-struct compared {
-    uint64_t source_rows, target_rows, bytes;
-};
 
 /* Adds to `compared`. */
 bool compare_interval(struct session *session, const struct mapping *mapping, struct bounds bounds,

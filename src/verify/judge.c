@@ -247,10 +247,11 @@ static void report(const struct session *session, const struct mapping *mapping,
     if (json_array_size(judgement->differences) >= DESCRIBED_MAX)
         return;
     json_array_append_new(judgement->differences,
-                          json_pack("{s:s, s:s, s:o, s:o, s:o}", "table", mapping->name, "kind",
+                          json_pack("{s:s, s:s, s:o, s:o, s:o, s:[]}", "table", mapping->name, "kind",
                                     kind_of(session, mapping, source, target), "key",
                                     describe_key(mapping, row), "shards", describe_shards(target),
-                                    "columns", describe_columns(session, mapping, source, target)));
+                                    "columns", describe_columns(session, mapping, source, target),
+                                    "dead_letters"));
 }
 
 /* ---- all of them ---- */

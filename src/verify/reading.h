@@ -56,6 +56,12 @@ const char *reading_source_row(const struct mapping *mapping, struct arena *aren
 const char *reading_target_row(const struct mapping *mapping, unsigned shard, unsigned shards,
                                struct arena *arena);
 
+/* The condition that a row is the one of a version ($1, as above), still in its place. */
+#define READING_AT_VERSION                                                                         \
+    "tableoid = pg_catalog.split_part($1, '/', 1)::oid"                                            \
+    " AND ctid = pg_catalog.split_part($1, '/', 2)::tid"                                           \
+    " AND xmin::text = pg_catalog.split_part($1, '/', 3)"
+
 /* FROM-less WHERE of a shard's rows of a key: " WHERE … = $1 AND …", for what repair deletes. */
 const char *reading_target_match(const struct mapping *mapping, struct arena *arena);
 

@@ -5,15 +5,19 @@
 enum {
     PAGES_FACTOR = 3,      /* rows of so many times the pages, of which some are drawn */
     BYTES_SMALL = 1 << 24, /* all pages of a table up to this: a few percent may be none */
+    ROW_BYTES = 100,       /* when nobody has counted */
     UNKEYED_ROWS_MAX = 10  /* each costs a scan of the table */
 };
 
-/* Percent of the pages that give about `rows` rows. */
-static double percent_of(const struct relation *relation, int64_t rows)
+/* Percent of the pages that give about `rows` rows, where the table's rows are spread over `servers`. */
+static double percent_of(const struct relation *relation, int64_t rows, unsigned servers)
 {
-    if (relation->bytes <= BYTES_SMALL || relation->rows_estimate <= rows * PAGES_FACTOR)
+    int64_t all =
+        relation->rows_estimate >= 0 ? relation->rows_estimate : relation->bytes / ROW_BYTES;
+    int64_t wanted = rows * PAGES_FACTOR * servers;
+    if (relation->bytes <= BYTES_SMALL || all <= wanted)
         return 100;
-    return 100.0 * (double)(rows * PAGES_FACTOR) / (double)relation->rows_estimate;
+    return 100.0 * (double)wanted / (double)all;
 }
 
 /* Every row that is read becomes a suspect. Gives how many. */
@@ -47,16 +51,17 @@ bool sample_table(struct session *session, const struct mapping *mapping, int64_
 {
     struct arena arena;
     arena_init(&arena, 64 * 1024);
+    unsigned spread = mapping->everywhere ? 1 : session->shards_count;
     if (!mapping->has_key && rows > UNKEYED_ROWS_MAX)
         rows = UNKEYED_ROWS_MAX;
     bool ok =
         suspect_all(session, session->source, mapping,
-                    reading_source_sample(mapping, percent_of(mapping->source, rows), rows, &arena),
+                    reading_source_sample(mapping, percent_of(mapping->source, rows, 1), rows, &arena),
                     false, suspects, &compared->source_rows, err);
     for (unsigned s = 0; ok && s < session->shards_count; s++)
         ok = suspect_all(session, session->shards[s], mapping,
-                         reading_target_sample(mapping, percent_of(mapping->source, rows), rows, s,
-                                               session->shards_count, &arena),
+                         reading_target_sample(mapping, percent_of(mapping->source, rows, spread),
+                                               rows, s, session->shards_count, &arena),
                          true, suspects, &compared->target_rows, err) ||
              error_context(err, "shard %u", s);
     arena_release(&arena);

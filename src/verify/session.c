@@ -11,10 +11,10 @@ static bool read_direction(struct session *session, struct error *err)
         return false;
     session->backward = live == SIDE_TARGET;
     PGresult *result = conn_query_row(session->shards[0],
-                                      "SELECT EXISTS (SELECT FROM portage.journal"
-                                      "                WHERE step = 'switched')",
+                                      "SELECT pg_catalog.count(*) FROM portage.journal"
+                                      " WHERE step = 'switched'",
                                       0, NULL, err);
-    session->target_was_live = result != NULL && result_bool(result, 0, 0);
+    session->switches = result != NULL ? (unsigned)result_int(result, 0, 0) : 0;
     PQclear(result);
     return result != NULL;
 }
@@ -25,8 +25,8 @@ bool session_open(struct session *session, struct error *err)
     CHECK(config->shards_count <= SESSION_SHARDS_MAX);
     session->shards_count = config->shards_count;
     session->shards = check_calloc(config->shards_count, sizeof *session->shards);
-    session->source = conn_open(config->source.text, CONN_SESSION, "verify", err);
     enum conn_kind kind = session->writes ? CONN_APPLY : CONN_SESSION;
+    session->source = conn_open(config->source.text, kind, "verify", err);
     bool ok = session->source != NULL;
     for (unsigned s = 0; ok && s < config->shards_count; s++) {
         session->shards[s] = conn_open(config->shards[s].text, kind, "verify", err);

@@ -20,14 +20,17 @@ struct verify_options {
     bool counts;         /* only count */
     int64_t sample;      /* only so many rows of each table; 0 is all */
     int64_t patience_us; /* how long keys that differ are followed before it is undecided */
+    const char *kept_as; /* who asks, for progress that is kept (kept.h); NULL: it is not */
+    bool fresh;          /* do not go on from where an earlier run was */
 };
 
 enum { SESSION_SHARDS_MAX = 64 };
 
 struct session {
     const struct config *config;
+    const struct mapping_set *set; /* bound from config */
     bool backward; /* the target takes the application's writes, and the source follows it */
-    bool target_was_live; /* at some time */
+    unsigned switches; /* so far: if any, the target has been live */
     bool writes; /* repairs */
     const struct verify_options *options;
     struct stop *stop;  /* of the pass */

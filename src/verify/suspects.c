@@ -60,6 +60,7 @@ static void add(struct suspects *suspects, const struct mapping *mapping, const 
     HASH_ADD(hh, suspects->by_key, hash, sizeof found->hash, found);
     *suspects->last = &found->suspect;
     suspects->last = &found->suspect.next;
+    suspects->last_added = &found->suspect;
     suspects->count++;
     suspects->bytes += key_length;
 }
@@ -70,6 +71,30 @@ void suspects_add(struct suspects *suspects, const struct mapping *mapping, cons
     pthread_mutex_lock(&suspects->lock);
     add(suspects, mapping, key, key_length);
     pthread_mutex_unlock(&suspects->lock);
+}
+
+const struct suspect *suspects_last(struct suspects *suspects)
+{
+    pthread_mutex_lock(&suspects->lock);
+    const struct suspect *last = suspects->last_added;
+    pthread_mutex_unlock(&suspects->lock);
+    return last;
+}
+
+const struct suspect *suspects_after(struct suspects *suspects, const struct suspect *suspect)
+{
+    pthread_mutex_lock(&suspects->lock);
+    const struct suspect *next = suspect != NULL ? suspect->next : suspects->first;
+    pthread_mutex_unlock(&suspects->lock);
+    return next;
+}
+
+uint64_t suspects_not_kept(struct suspects *suspects)
+{
+    pthread_mutex_lock(&suspects->lock);
+    uint64_t count = suspects->not_kept;
+    pthread_mutex_unlock(&suspects->lock);
+    return count;
 }
 
 void suspects_return(struct suspects *suspects, struct suspect *suspect)

@@ -25,7 +25,8 @@ struct suspect {
 struct suspects {
     pthread_mutex_t lock;
     struct suspect *first;
-    struct suspect **last;
+    struct suspect **last; /* where the next one is put */
+    const struct suspect *last_added;
     struct suspect_index *by_key;
     unsigned count;
     size_t bytes;      /* of keys */
@@ -37,6 +38,12 @@ void suspects_release(struct suspects *suspects);
 
 void suspects_add(struct suspects *suspects, const struct mapping *mapping, const char *key,
                   size_t key_length);
+
+/* While they are only added to: the last one, and the one behind another (the first one behind NULL);
+ * NULL when there is none. */
+const struct suspect *suspects_last(struct suspects *suspects);
+const struct suspect *suspects_after(struct suspects *suspects, const struct suspect *suspect);
+uint64_t suspects_not_kept(struct suspects *suspects);
 
 /* Puts one that was taken out of the list at its end again. Not while others add. */
 void suspects_return(struct suspects *suspects, struct suspect *suspect);

@@ -57,6 +57,14 @@ class Portage:
     def status(self):
         return json.loads(self.command("--json", "status").stdout)
 
+    def verify(self, *arguments, code=None, **more):
+        """The report of `verify`; its exit code must be this one, if one is given."""
+        done = self.command("--json", "verify", *arguments, check=False, **more)
+        assert done.stdout, done.stderr
+        assert code is None or done.returncode == code, (
+            f"verify exited with {done.returncode}\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
+
     def phase(self):
         return self.status()["phase"]
 
