@@ -250,11 +250,13 @@ static void check_name(struct names *names, const struct config_name *name, enum
 
 /* To add what is there already changes nothing, and tells whether we may. */
 static bool names_check(void *state, enum which_side live, int switch_limit_ms,
-                        struct findings *findings, struct error *err)
+                        const struct endpoint_servers *to, struct findings *findings,
+                        struct error *err)
 {
     struct names *names = state;
     struct error error = ERROR_INIT;
     bool exact, all_exact = true;
+    (void)to;
     (void)switch_limit_ms;
     for (unsigned n = 0; n < names->dns->names_count; n++) {
         if (stop_requested(names->stop))

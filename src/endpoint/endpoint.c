@@ -49,9 +49,10 @@ static bool told(const char *what, enum which_side side, int64_t since_us, bool 
 }
 
 bool endpoint_check(struct endpoint *endpoint, enum which_side live, int switch_limit_ms,
-                    struct findings *findings, struct error *err)
+                    const struct endpoint_servers *to, struct findings *findings,
+                    struct error *err)
 {
-    return endpoint->ops->check(endpoint->state, live, switch_limit_ms, findings, err) ||
+    return endpoint->ops->check(endpoint->state, live, switch_limit_ms, to, findings, err) ||
            error_context(err, "checking the endpoint");
 }
 

@@ -1,7 +1,7 @@
 /*
  * The endpoint: how the application reaches the database, and is led to the other side.
  *
- *     check    before a switch: findings, changes nothing
+ *     check    before a switch: findings, changes nothing for the application
  *     pause    no transaction of the application runs, its requests wait         (takes some time)
  *     lead     the endpoint names the servers of a side
  *     resume   the requests that waited go on, to that side
@@ -24,6 +24,8 @@
 #ifndef ENDPOINT_ENDPOINT_H
 #define ENDPOINT_ENDPOINT_H
 
+#include <libpq-fe.h>
+
 #include "mapping/findings.h"
 #include "util/stop.h"
 
@@ -36,16 +38,25 @@ void endpoint_close(struct endpoint *endpoint); /* NULL is fine. Leaves poolers 
 /* Whether there is something that we lead: with `none` the user does, and is told what to do. */
 bool endpoint_is_ours(const struct endpoint *endpoint);
 
+/* The servers of the side that will be led to, so that they are known again; with none nobody is compared. */
+struct endpoint_servers {
+    unsigned count;
+    PGconn *const *conns;
+};
+
 /*
  * What stands against leading from `live` to the other side, or would be a pity. `switch_limit_ms` is how
  * long requests may have to wait. Not while paused: what a dead process left is restored first.
  * False only when it could not look (a time limit, a request to stop); what is wrong is a finding:
  * endpoint-unreachable, endpoint-privilege, endpoint-pool-mode, endpoint-wait-timeout, endpoint-login-timeout,
  * endpoint-login-retry, endpoint-paused, endpoint-file, endpoint-entry, endpoint-side, endpoint-ttl, endpoint-command,
- * endpoint-none.
+ * endpoint-login, endpoint-target, endpoint-none.
+ *
+ * Poolers are tried: for a moment they get an entry more (pgbouncer_probe.c), which the application does
+ * not see.
  */
 bool endpoint_check(struct endpoint *endpoint, enum which_side live, int switch_limit_ms,
-                    struct findings *findings, struct error *err) MUST_CHECK;
+                    const struct endpoint_servers *to, struct findings *findings, struct error *err) MUST_CHECK;
 
 /* `to` is where the application will be led. Waits for its transactions no longer than endpoint.pause_ms,
  * lets it go on, and tries again (endpoint.pause_attempts). LIMIT when there was always one that took

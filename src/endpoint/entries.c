@@ -11,6 +11,7 @@ struct scan {
 /* `key = value` of a line; spaces around the value, and the line's end, are not part of it. */
 struct entry {
     const char *key, *value;
+    const char *line; /* … which it stands in */
     size_t key_length, value_length;
 };
 
@@ -80,6 +81,7 @@ static bool next_entry(struct scan *scan, struct entry *entry)
             line = read_section(scan, line, end);
         if (line == end || *line == '#' || *line == ';' || *line == '%' || !scan->databases)
             continue;
+        entry->line = line;
         if (read_entry(line, end, entry))
             return true;
     }
@@ -149,6 +151,47 @@ void entries_rewrite(const struct buffer *text, const char *name, const struct p
         buffer_append(out, kept, (size_t)(entry.value - kept));
         append_pairs(out, pairs);
         kept = entry.value + entry.value_length;
+    }
+    buffer_append(out, kept, (size_t)(scan.end - kept));
+}
+
+void entries_add(const struct buffer *text, const char *name, const char *added,
+                 const struct pairs *pairs, struct buffer *out)
+{
+    struct scan scan = scan_of(text);
+    struct entry entry;
+    const char *behind = NULL;
+    while (next_entry(&scan, &entry)) {
+        if (entry_is(&entry, name))
+            behind = scan.at;
+    }
+    CHECK(behind != NULL);
+    const char *begin = buffer_text(text);
+    buffer_append(out, begin, (size_t)(behind - begin));
+    if (behind[-1] != '\n')
+        buffer_putc(out, '\n');
+    buffer_printf(out, "%s = ", added);
+    append_pairs(out, pairs);
+    buffer_putc(out, '\n');
+    buffer_append(out, behind, (size_t)(scan.end - behind));
+}
+
+static bool entry_begins(const struct entry *entry, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return entry->key_length >= length && memcmp(entry->key, prefix, length) == 0;
+}
+
+void entries_without(const struct buffer *text, const char *prefix, struct buffer *out)
+{
+    struct scan scan = scan_of(text);
+    struct entry entry;
+    const char *kept = scan.at;
+    while (next_entry(&scan, &entry)) {
+        if (!entry_begins(&entry, prefix))
+            continue;
+        buffer_append(out, kept, (size_t)(entry.line - kept));
+        kept = scan.at;
     }
     buffer_append(out, kept, (size_t)(scan.end - kept));
 }

@@ -20,6 +20,13 @@ bool entries_find(const struct buffer *text, const char *name, struct arena *are
 bool entries_merge(const struct pairs *entry, const struct pairs *side, const struct pairs *other,
                    struct pairs *merged) MUST_CHECK;
 
+/* A line for a new entry behind that of `name`, which must be there, in the same section. */
+void entries_add(const struct buffer *text, const char *name, const char *added,
+                 const struct pairs *pairs, struct buffer *out);
+
+/* Without the lines of entries whose names begin so. */
+void entries_without(const struct buffer *text, const char *prefix, struct buffer *out);
+
 /* The text with these pairs in all entries of this name, behind what `out` holds. */
 void entries_rewrite(const struct buffer *text, const char *name, const struct pairs *pairs,
                      struct buffer *out);

@@ -31,10 +31,12 @@ static bool run_phase(struct hooked *hooked, const char *phase, enum which_side 
 }
 
 static bool hooked_check(void *state, enum which_side live, int switch_limit_ms,
-                         struct findings *findings, struct error *err)
+                         const struct endpoint_servers *to, struct findings *findings,
+                         struct error *err)
 {
     struct hooked *hooked = state;
     struct error error = ERROR_INIT;
+    (void)to;
     (void)switch_limit_ms;
     if (run_phase(hooked, "check", live, hooked->stop, &error))
         return true;

@@ -11,7 +11,7 @@ struct endpoint_ops {
     void *(*open)(const struct config *config, struct stop *stop);
     void (*close)(void *state);
     bool (*check)(void *state, enum which_side live, int switch_limit_ms,
-                  struct findings *findings, struct error *err);
+                  const struct endpoint_servers *to, struct findings *findings, struct error *err);
     bool (*pause)(void *state, enum which_side to, struct error *err);
     bool (*lead)(void *state, enum which_side side, struct error *err);
     bool (*resume)(void *state, enum which_side side, struct error *err);

@@ -15,9 +15,11 @@ static void none_close(void *state)
 }
 
 static bool none_check(void *state, enum which_side live, int switch_limit_ms,
-                       struct findings *findings, struct error *err)
+                       const struct endpoint_servers *to, struct findings *findings,
+                       struct error *err)
 {
     const struct config *config = state;
+    (void)to;
     (void)switch_limit_ms;
     (void)err;
     findings_add(

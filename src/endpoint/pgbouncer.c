@@ -102,18 +102,24 @@ bool poolers_end(const struct poolers *poolers, struct error *err)
 
 /* ---- what a pooler does, and what it should ---- */
 
+int pooler_row(const struct pooler *pooler, const char *name)
+{
+    int found = -1;
+    for (int row = 0; row < PQntuples(pooler->control.result); row++) {
+        const char *other = console_cell(&pooler->control, row, "name");
+        if (other != NULL && strcmp(other, name) == 0)
+            found = row;
+    }
+    return found;
+}
+
 bool pooler_look(struct pooler *pooler, struct error *err)
 {
     if (!console_ask(&pooler->control, "SHOW DATABASES", err))
         return false;
     for (unsigned d = 0; d < pooler->count; d++) {
         struct pooled *database = &pooler->databases[d];
-        database->row = -1;
-        for (int row = 0; row < PQntuples(pooler->control.result); row++) {
-            const char *name = console_cell(&pooler->control, row, "name");
-            if (name != NULL && strcmp(name, database->config->name.text) == 0)
-                database->row = row;
-        }
+        database->row = pooler_row(pooler, database->config->name.text);
     }
     return true;
 }

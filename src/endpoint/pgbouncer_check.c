@@ -1,4 +1,5 @@
 /* What stands against leading through these poolers, before anything is touched. */
+#include "endpoint/entries.h"
 #include "endpoint/kind.h"
 #include "endpoint/poolers.h"
 #include "endpoint/textfile.h"
@@ -6,7 +7,9 @@
 enum { LOGIN_RETRY_S_MAX = 1 };
 
 struct checking {
+    struct poolers *poolers;
     struct pooler *pooler;
+    const struct endpoint_servers *to;
     struct findings *findings;
     enum which_side live;
     int limit_ms;
@@ -140,6 +143,26 @@ static bool check_pools(struct checking *checking, struct error *err)
     return true;
 }
 
+/* The entry as it stands in the file, whatever it should be, is what the pooler uses. Else it has not read
+ * it since, or reads another one: its RELOAD would surprise. */
+static void check_stale(struct checking *checking, const struct buffer *text,
+                        const struct pooled *database)
+{
+    struct pooled as_written = *database;
+    bool found;
+    if (database->row < 0 ||
+        !entries_find(text, database->config->name.text, checking->pooler->arena,
+                      &as_written.wanted, &found) ||
+        !found || pooled_in_force(checking->pooler, &as_written))
+        return;
+    findings_add(checking->findings, SEVERITY_REFUSE, "endpoint-file",
+                 &checking->pooler->config->file, database->config->name.text,
+                 "Correct the file, or RELOAD on the console if the pooler is to use it; or name the file"
+                 " that the pooler reads.",
+                 "the pooler at %s leads it elsewhere than \"%s\" says", NAME_OF(checking),
+                 checking->pooler->config->file.text);
+}
+
 static void check_file(struct checking *checking)
 {
     const struct config_text *at = &checking->pooler->config->file;
@@ -152,8 +175,10 @@ static void check_file(struct checking *checking)
     else if (!textfile_can_replace(at->text, &err))
         found_error(checking, "endpoint-file", at, &err);
     else
-        for (unsigned d = 0; d < checking->pooler->count; d++)
+        for (unsigned d = 0; d < checking->pooler->count; d++) {
             check_side(checking, &checking->pooler->databases[d]);
+            check_stale(checking, &text, &checking->pooler->databases[d]);
+        }
     buffer_release(&text);
 }
 
@@ -175,6 +200,7 @@ static void check_privilege(struct checking *checking)
 static bool check_pooler(struct checking *checking, struct error *err)
 {
     struct pooler *pooler = checking->pooler;
+    unsigned refused = checking->findings->refused;
     bool session;
     if (!console_open(&pooler->control, err) || !check_settings(checking, &session, err) ||
         !check_pools(checking, err) || !pooler_look(pooler, err))
@@ -183,24 +209,32 @@ static bool check_pooler(struct checking *checking, struct error *err)
         check_entry(checking, &pooler->databases[d], session);
     check_file(checking);
     check_privilege(checking);
-    return true;
+    return checking->findings->refused > refused ||
+           pooler_probe(checking->poolers, pooler, other_side(checking->live), checking->to,
+                        checking->findings, err);
 }
 
 bool poolers_check(void *state, enum which_side live, int switch_limit_ms,
-                   struct findings *findings, struct error *err)
+                   const struct endpoint_servers *to, struct findings *findings,
+                   struct error *err)
 {
     struct poolers *poolers = state;
     arena_clear(&poolers->call);
     for (unsigned p = 0; p < poolers->count; p++) {
-        struct checking checking = {.pooler = &poolers->items[p],
+        struct checking checking = {.poolers = poolers,
+                                    .pooler = &poolers->items[p],
+                                    .to = to,
                                     .findings = findings,
                                     .live = live,
                                     .limit_ms = switch_limit_ms};
         struct error error = ERROR_INIT;
         if (stop_requested(poolers->stop))
             return stop_error(err);
-        if (!check_pooler(&checking, &error))
-            found_error(&checking, "endpoint-unreachable", AT_POOLER(&checking), &error);
+        if (check_pooler(&checking, &error))
+            continue;
+        if (error.class == ERROR_CANCELLED)
+            return stop_error(err);
+        found_error(&checking, "endpoint-unreachable", AT_POOLER(&checking), &error);
     }
     return true;
 }

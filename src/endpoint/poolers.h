@@ -6,6 +6,7 @@
 #define ENDPOINT_POOLERS_H
 
 #include "endpoint/console.h"
+#include "endpoint/endpoint.h"
 #include "mapping/config.h"
 #include "mapping/findings.h"
 #include "mapping/pairs.h"
@@ -38,6 +39,9 @@ struct poolers {
     struct console **consoles; /* of all databases */
 };
 
+/* The row of this name in the last answer to SHOW DATABASES; -1 if not there. */
+int pooler_row(const struct pooler *pooler, const char *name);
+
 /* Asks SHOW DATABASES, and finds ours in it. */
 bool pooler_look(struct pooler *pooler, struct error *err) MUST_CHECK;
 
@@ -67,6 +71,13 @@ bool poolers_pause(void *state, enum which_side to, struct error *err) MUST_CHEC
 
 /* What stands against it (pgbouncer_check.c). */
 bool poolers_check(void *state, enum which_side live, int switch_limit_ms,
-                   struct findings *findings, struct error *err) MUST_CHECK;
+                   const struct endpoint_servers *to, struct findings *findings,
+                   struct error *err) MUST_CHECK;
+
+/* Tries to come through to `to` (pgbouncer_probe.c). Only while the file is what the pooler uses, and it
+ * leads to the other side. False when it could not. */
+bool pooler_probe(struct poolers *poolers, struct pooler *pooler, enum which_side to,
+                  const struct endpoint_servers *servers, struct findings *findings,
+                  struct error *err) MUST_CHECK;
 
 #endif

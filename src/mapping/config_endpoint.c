@@ -136,6 +136,8 @@ static bool read_pooler(const struct reader *reader, struct fy_node *node,
         bool ok;
         if (strcmp(name, "admin") == 0)
             ok = reader_text(reader, value, name, &pooler->admin);
+        else if (strcmp(name, "login") == 0)
+            ok = reader_text(reader, value, name, &pooler->login);
         else if (strcmp(name, "file") == 0)
             ok = read_path(reader, value, name, &pooler->file);
         else if (strcmp(name, "databases") == 0)

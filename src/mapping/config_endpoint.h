@@ -18,6 +18,7 @@ struct config_database {
 
 struct config_pooler {
     struct config_text admin; /* connection string of its console; may hold a password */
+    struct config_text login; /* who may come through it, to try; .text NULL: nobody is known */
     struct config_text file;  /* with the entries; resolved against portage.yaml's folder */
     unsigned databases_count;
     struct config_database *databases;

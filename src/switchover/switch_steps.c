@@ -111,10 +111,12 @@ bool step_ready(struct work *work, struct error *err)
     const struct switching *switching = work->switching;
     struct readiness readiness = {
         .switching = switching, .from = work->from, .to = work->to, .epoch = work->epoch};
+    const struct endpoint_servers to = {.count = work->to->count, .conns = work->to->conns};
     int limit_ms = switching->options.timeout_s * 1000;
     if (!work_lay_gates(work, err) || !take_censuses(work, err) ||
         !readiness_check(&readiness, err) ||
-        !endpoint_check(work->endpoint, work->from->which, limit_ms, switching->findings, err) ||
+        !endpoint_check(work->endpoint, work->from->which, limit_ms, &to, switching->findings,
+                        err) ||
         (switching->findings->refused == 0 && !plan_sequences(work, err)))
         return false;
     work->drain.from = work->from;

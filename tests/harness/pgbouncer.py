@@ -158,7 +158,8 @@ class PgBouncer:
 
     def portage_entry(self, sides):
         """What portage.yaml says of this pooler; sides is name: (source entry, target entry)."""
-        return {"admin": self.admin_dsn, "file": str(self.databases_file),
+        return {"admin": self.admin_dsn, "login": f"user={self.users[0]}",
+                "file": str(self.databases_file),
                 "databases": {name: {"source": source, "target": target}
                               for name, (source, target) in sides.items()}}
 

@@ -24,6 +24,7 @@ class Tool:
 
     def __init__(self, folder, endpoint, **more):
         self.config = folder / "portage.yaml"
+        self.env = {**os.environ, **({"ENDPOINT_TOOL_SERVERS": "1"} if "target" in more else {})}
         self.config.write_text(yaml.safe_dump({
             "source": "host=src port=1 dbname=shop user=u password=secret",
             "target": {"shards": ["host=shard0 dbname=shop", "host=shard1 dbname=shop"]},
@@ -31,7 +32,8 @@ class Tool:
 
     def popen(self, *calls):
         return subprocess.Popen([program("tests/tools/endpoint_tool"), self.config, *calls],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=self.env)
 
     def run(self, *calls, code=0):
         process = self.popen(*calls)
@@ -370,6 +372,127 @@ def test_findings_of_entries(folder, bouncer, sides):
     assert set(tool.findings()) == {"endpoint-entry", "endpoint-file"}
     pooler.databases_file.unlink()
     assert "endpoint-file" in tool.findings()
+
+
+# ---- what is tried before a switch ----
+
+QUICK = {"server_login_retry": "1"}
+
+
+def conninfo(entry, user="postgres"):
+    return f"{entry} user={user}"
+
+
+def probing(folder, bouncer, sides, entry=None, shards=None, settings=None, **pooler_keys):
+    """A tool that knows the servers. `entry` is what the pooler's says of the target; `shards` are those
+    of the migration."""
+    pooler = bouncer({"shop": f"{sides[0]} pool_size=20"}, {**QUICK, **(settings or {})})
+    keys = {**pooler.portage_entry({"shop": (sides[0], entry or sides[1])}), **pooler_keys}
+    tool = Tool(folder, {"pgbouncer": {key: value for key, value in keys.items() if value}},
+                source=conninfo(sides[0]),
+                target={"shards": [conninfo(shard) for shard in shards or [sides[1]]]})
+    return pooler, tool
+
+
+def test_probes_leave_everything_as_it_was(folder, bouncer, sides):
+    """Under load: no client notices, the file is the same byte by byte, and nothing is left of them; also
+    of a check that died."""
+    pooler, tool = probing(folder, bouncer, sides)
+    original = pooler.databases_file.read_bytes()
+    with Clients(pooler.dsn("shop")) as clients:
+        for _ in range(5):
+            assert tool.findings() == {}
+            clients.wait_for_more()
+        pooler.databases_file.write_bytes(original + b"pgportage_probe_9 = host=127.0.0.1\n")
+        pooler.reload()
+        assert tool.findings() == {}
+        clients.wait_for_more()
+    assert clients.errors == [] and clients.longest < 1
+    assert {name for _, name in clients.answers} == {database_of(sides[0])}
+    assert pooler.databases_file.read_bytes() == original
+    assert {row["name"] for row in pooler.show("DATABASES")} == {"shop", "pgbouncer"}
+
+
+def test_a_file_that_was_changed_and_not_reloaded(folder, bouncer, sides):
+    """It is said, and it is not us who reload it: the application would be led away."""
+    pooler, tool = probing(folder, bouncer, sides)
+    pooler.write_databases({"shop": sides[1]})
+    findings = tool.findings()
+    assert set(findings) == {"endpoint-file"} and "leads it elsewhere" in findings["endpoint-file"]
+    assert pooler.leads_to("shop")[2] == database_of(sides[0])
+    assert "RELOAD" not in pooler.log.read_text(encoding="utf-8")
+
+
+def test_a_file_that_is_not_the_one_that_is_read(folder, bouncer, sides):
+    """It says the same as the other one: only a change shows it."""
+    pooler, tool = probing(folder, bouncer, sides)
+    main = pooler.config_file.read_text(encoding="utf-8")
+    pooler.config_file.write_text(main.replace("%include", f"[databases]\nshop = {sides[0]}\n;"),
+                                  encoding="utf-8")
+    pooler.reload()
+    before = pooler.databases_file.read_bytes()
+    findings = tool.findings()
+    assert set(findings) == {"endpoint-file"} and "does not take up" in findings["endpoint-file"]
+    assert pooler.databases_file.read_bytes() == before
+    pooler.config_file.write_text(main, encoding="utf-8")
+    pooler.reload()
+    assert tool.findings() == {}
+
+
+def test_a_reload_that_fails(folder, bouncer, sides):
+    pooler, tool = probing(folder, bouncer, sides)
+    main = pooler.config_file.read_text(encoding="utf-8")
+    pooler.config_file.write_text("what is this\n" + main, encoding="utf-8")
+    assert set(tool.findings()) == {"endpoint-file"}
+    assert pooler.leads_to("shop")[2] == database_of(sides[0])
+
+
+@pytest.mark.parametrize("wrong", ["user=no_such_role", "dbname=no_such_database", "port=1"])
+def test_the_pooler_cannot_log_in_at_the_target(folder, bouncer, sides, wrong):
+    pooler, tool = probing(folder, bouncer, sides, entry=f"{sides[1]} {wrong}")
+    with Clients(pooler.dsn("shop"), 2) as clients:
+        findings = tool.findings()
+        clients.wait_for_more()
+    assert set(findings) == {"endpoint-login"}, findings
+    assert findings["endpoint-login"].startswith("finding refuse") and clients.errors == []
+    tool.findings()  # and nobody asks a dead server for ever
+    assert {row["name"] for row in pooler.show("DATABASES")} == {"shop", "pgbouncer"}
+
+
+def test_a_login_that_the_pooler_refuses(folder, bouncer, sides):
+    _, tool = probing(folder, bouncer, sides, login="user=stranger password=secret")
+    findings = tool.findings()  # run() looks for the secret
+    assert set(findings) == {"endpoint-login"}, findings
+
+
+def test_an_entry_that_leads_somewhere_else(folder, bouncer, sides, target_server):
+    """To a database that works, and is none of the migration's."""
+    other = f"{database_of(sides[1])}_other"
+    target_server.create_database(other)
+    try:
+        for login in ("user=postgres", None):
+            _, tool = probing(folder, bouncer, sides, entry=entry_of(target_server, other),
+                              login=login)
+            findings = tool.findings()
+            assert "refuse" in findings["endpoint-target"], findings
+            assert "none of the target's" in findings["endpoint-target"]
+        _, tool = probing(folder, bouncer, sides,
+                          shards=[sides[1], entry_of(target_server, other)])
+        findings = tool.findings()
+        assert set(findings) == {"endpoint-target"} and "warning" in findings["endpoint-target"]
+        assert other in findings["endpoint-target"]
+    finally:
+        target_server.drop_database(other)
+
+
+def test_without_a_login_we_look_ourselves(folder, bouncer, sides):
+    _, tool = probing(folder, bouncer, sides, login=None)
+    findings = tool.findings()
+    assert set(findings) == {"endpoint-login"} and "not tried" in findings["endpoint-login"]
+    _, tool = probing(folder, bouncer, sides, login=None, entry=f"{sides[1]} port=1")
+    findings = tool.findings()
+    assert set(findings) == {"endpoint-login", "endpoint-target"}
+    assert all("warning" in finding for finding in findings.values())  # the pooler may see it
 
 
 def test_password_of_the_console_is_not_shown(folder, bouncer, sides):

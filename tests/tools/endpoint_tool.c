@@ -5,13 +5,17 @@
  *     endpoint_tool portage.yaml hook:paused:target
  *
  * Each prints a line: its name, "ok" or "failed", milliseconds. Findings are lines before it. The first
+ * With ENDPOINT_TOOL_SERVERS set a check knows the servers that the configuration names. The first
  * failure ends it with 1, except in a call that is written with a ? at its end.
  */
 #include <signal.h>
 
 #include "endpoint/endpoint.h"
+#include "pg/conn.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+enum { SERVERS_MAX = 64 };
 
 static struct stop stop;
 
@@ -21,13 +25,37 @@ static enum which_side side_of(const char *text)
     return strncmp(text, "source", 6) == 0 ? SIDE_SOURCE : SIDE_TARGET;
 }
 
+static struct config config;
+
+/* Of the side that is not live. */
+static bool connect_to(enum which_side live, PGconn **conns, struct endpoint_servers *to,
+                       struct error *err)
+{
+    const struct config_text *texts = live == SIDE_SOURCE ? config.shards : &config.source;
+    unsigned count = live == SIDE_SOURCE ? config.shards_count : 1;
+    *to = (struct endpoint_servers){.conns = conns};
+    if (getenv("ENDPOINT_TOOL_SERVERS") == NULL)
+        return true;
+    for (; to->count < count; to->count++) {
+        conns[to->count] = conn_open(texts[to->count].text, CONN_SESSION, "tool", err);
+        if (conns[to->count] == NULL)
+            return false;
+    }
+    return true;
+}
+
 static bool check(struct endpoint *endpoint, enum which_side live, struct error *err)
 {
+    PGconn *conns[SERVERS_MAX];
+    struct endpoint_servers to;
     struct arena arena;
     struct findings findings;
     arena_init(&arena, 4096);
     findings_init(&findings, &arena);
-    bool ok = endpoint_check(endpoint, live, 5000, &findings, err);
+    bool ok = connect_to(live, conns, &to, err) &&
+              endpoint_check(endpoint, live, 5000, &to, &findings, err);
+    while (to.count > 0)
+        conn_close(conns[--to.count]);
     for (unsigned f = 0; f < findings.count; f++)
         printf("finding %s %s %s: %s\n", severity_name(findings.items[f].severity),
                findings.items[f].code, findings.items[f].object, findings.items[f].reason);
@@ -80,7 +108,6 @@ static bool call_and_tell(struct endpoint *endpoint, const char *text)
 int main(int argc, char **argv)
 {
     struct arena arena;
-    struct config config;
     struct error err = ERROR_INIT;
     bool ok = true;
     CHECK(argc > 1);

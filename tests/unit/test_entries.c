@@ -110,6 +110,42 @@ static void test_rewrites(void **state)
     }
 }
 
+/* What is put in beside an entry is taken away again, and all else is as it was. */
+static void test_added_and_taken_away(void **state)
+{
+    static const struct {
+        const char *before, *with;
+    } rows[] = {
+        {"[databases]\nshop = host=old\n[users]\na = b\n",
+         "[databases]\nshop = host=old\nprobe_0 = host=new port=6000 dbname=bank_0\n[users]\na = b\n"},
+        {"shop = host=old\nother = host=old\n",
+         "shop = host=old\nprobe_0 = host=new port=6000 dbname=bank_0\nother = host=old\n"},
+        {"[databases] shop = host=old\n# the end\n",
+         "[databases] shop = host=old\nprobe_0 = host=new port=6000 dbname=bank_0\n# the end\n"},
+        {"shop = host=old\r\nshop = host=older\r\n",
+         "shop = host=old\r\nshop = host=older\r\nprobe_0 = host=new port=6000 dbname=bank_0\n"},
+    };
+    (void)state;
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct buffer before, with, after;
+        struct arena arena;
+        struct pairs pairs;
+        arena_init(&arena, 1024);
+        fill(&before, rows[r].before);
+        buffer_init(&with, TEXTFILE_MAX);
+        buffer_init(&after, TEXTFILE_MAX);
+        parse(target_text, &arena, &pairs);
+        entries_add(&before, "shop", "probe_0", &pairs, &with);
+        assert_string_equal(buffer_text(&with), rows[r].with);
+        entries_without(&with, "probe_", &after);
+        assert_string_equal(buffer_text(&after), rows[r].before);
+        buffer_release(&before);
+        buffer_release(&with);
+        buffer_release(&after);
+        arena_release(&arena);
+    }
+}
+
 /* What is not quoted as it should be is no entry to be guessed at. */
 static void test_unreadable(void **state)
 {
@@ -188,7 +224,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rewrites),
-        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_added_and_taken_away), cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_too_many_pairs),
         cmocka_unit_test(test_replace),
     };
