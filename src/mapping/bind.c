@@ -230,7 +230,7 @@ bool bind_mappings(const struct config *config, const struct catalog *source,
         check_password(&binder, &config->shards[s]);
     if (set->count == 0 && findings->refused == 0)
         findings_add(findings, SEVERITY_REFUSE, "nothing-mapped", NULL, config->path,
-                     "tables: {\"public.*\": identical}",
+                     config->reversed ? NULL : "tables: {\"public.*\": identical}",
                      "no table is mapped");
     return true;
 }
