@@ -698,6 +698,7 @@ bool bind_table(const struct config *config, unsigned shards_count,
     mapping->source = source;
     mapping->target = target;
     mapping->parts = from->parts > 1 ? from->parts : 1;
+    mapping->origin = from->origin;
     mapping->merged = merged && mapping->parts == 1;
     mapping->name = merged ? arena_printf(arena, "%s.%s<-%s.%s", target->schema, target->name,
                                           source->schema, source->name)

@@ -34,6 +34,7 @@ struct config_mapping {
     bool park_errors;                /* on_error: park; else stop */
     /* Turned round (invert.h): so many mappings together make one row of the target; 0 or 1 else. */
     unsigned parts;
+    const struct mapping *origin; /* and of what it was turned round; else NULL */
 };
 
 /* A sequence of the target that takes its value from a source's of another name. */

@@ -8,7 +8,7 @@
  *     at any time       sessions that read large values back, for all lanes       the rest, 1 at least
  *
  * Other commands have connections of their own. While the target is live the lanes apply to the source
- * instead: lanes x shards of them, and two.
+ * instead: lanes x shards of them, and two; and for a moment one more a shard (stream/look.h).
  */
 #ifndef MAPPING_CONNECTIONS_H
 #define MAPPING_CONNECTIONS_H

@@ -236,6 +236,7 @@ static struct config_mapping reversed_mapping(const struct mapping_set *set,
         .lag_by = at(mapping, reversed_lag_by(mapping)),
         .park_errors = mapping->config->park_errors,
         .parts = count_parts(set, source),
+        .origin = mapping,
     };
 }
 

@@ -85,6 +85,7 @@ struct mapping {
     /* Turned round: so many mappings together give one row of the target (a split), which is then read
      * and written as a whole (rejoin.h). 1 of all others. */
     unsigned parts;
+    const struct mapping *origin; /* of what it was turned round; NULL if it was not */
     int partition_item;      /* index into items of partition_by's column; -1 */
 };
 

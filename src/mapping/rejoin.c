@@ -2,7 +2,7 @@
 
 #include "pg/quote.h"
 
-enum { STATEMENT_MAX = 1 << 20, PARTS_MAX = 64 };
+enum { STATEMENT_MAX = 1 << 20, PARTS_MAX = 64, KEYS_BYTES_MAX = 64 * 1024 * 1024 };
 
 struct parts {
     unsigned count;
@@ -236,7 +236,52 @@ static void put_key_row(struct buffer *sql, const struct mapping *mapping)
     buffer_putc(sql, ')');
 }
 
-static const char *make_remove(const struct mapping *mapping, struct arena *arena)
+/* ROWS FROM (unnest($1), …) [WITH ORDINALITY] AS portage_keys (portage_0, … [, portage_number]) */
+static void put_keys(struct buffer *sql, const struct mapping *mapping, bool numbered)
+{
+    buffer_puts(sql, "ROWS FROM (");
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        buffer_printf(sql, "%spg_catalog.unnest($%u::text[])", k > 0 ? ", " : "", k + 1);
+    buffer_puts(sql, numbered ? ") WITH ORDINALITY AS portage_keys (" : ") AS portage_keys (");
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        buffer_printf(sql, "%sportage_%u", k > 0 ? ", " : "", k);
+    buffer_puts(sql, numbered ? ", portage_number)" : ")");
+}
+
+static void put_key_rows(struct buffer *sql, const struct mapping *mapping)
+{
+    buffer_puts(sql, "(SELECT ");
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        buffer_printf(sql, "%sportage_%u::%s AS ", k > 0 ? ", " : "", k,
+                      key_type(mapping, &mapping->key[k]));
+        quote_ident(sql, mapping->source->columns[mapping->key[k].source].name);
+    }
+    buffer_puts(sql, " FROM ");
+    put_keys(sql, mapping, false);
+    buffer_puts(sql, ") AS ");
+    quote_ident(sql, mapping->source->name);
+}
+
+static const char *make_gone(const struct mapping *mapping, struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, STATEMENT_MAX);
+    buffer_puts(&sql, "SELECT portage_keys.portage_number FROM ");
+    put_keys(&sql, mapping, true);
+    buffer_puts(&sql, " WHERE NOT EXISTS (SELECT FROM ");
+    relation_put_only(&sql, mapping->source);
+    buffer_puts(&sql, " AS portage_row WHERE ");
+    for (unsigned k = 0; k < mapping->key_count; k++) {
+        const struct column *column = &mapping->source->columns[mapping->key[k].source];
+        buffer_puts(&sql, k > 0 ? " AND portage_row." : "portage_row.");
+        quote_ident(&sql, column->name);
+        buffer_printf(&sql, " = portage_keys.portage_%u::%s", k, column->type);
+    }
+    buffer_putc(&sql, ')');
+    return arena_take(arena, &sql);
+}
+
+static const char *make_remove(const struct mapping *mapping, bool many, struct arena *arena)
 {
     struct buffer sql;
     buffer_init(&sql, STATEMENT_MAX);
@@ -247,7 +292,10 @@ static const char *make_remove(const struct mapping *mapping, struct arena *aren
         buffer_printf(&sql, "%s%s AS portage_key_%u", k > 0 ? ", " : "",
                       mapping->items[mapping->key[k].item].select->expr, k);
     buffer_puts(&sql, " FROM ");
-    put_key_row(&sql, mapping);
+    if (many)
+        put_key_rows(&sql, mapping);
+    else
+        put_key_row(&sql, mapping);
     if (mapping->where != NULL)
         buffer_printf(&sql, " WHERE (%s)", mapping->where);
     buffer_puts(&sql, ") AS m");
@@ -266,5 +314,27 @@ void rejoin_make(const struct mapping_set *reversed, const struct mapping *mappi
     CHECK(mapping->has_key);
     rejoin->read = make_read(&parts, arena, &rejoin->columns_count);
     rejoin->put = make_put(&parts, arena);
-    rejoin->remove = make_remove(mapping, arena);
+    rejoin->remove = make_remove(mapping, false, arena);
+    rejoin->remove_many = make_remove(mapping, true, arena);
+    rejoin->gone = make_gone(mapping, arena);
+}
+
+bool rejoin_keys(const char *const *const *keys, unsigned count, unsigned columns,
+                 struct arena *arena, const char **arrays, struct error *err)
+{
+    for (unsigned c = 0; c < columns; c++) {
+        struct buffer array;
+        buffer_init(&array, KEYS_BYTES_MAX);
+        for (unsigned k = 0; k < count; k++) {
+            buffer_putc(&array, k == 0 ? '{' : ',');
+            quote_element(&array, keys[k][c], strlen(keys[k][c]));
+        }
+        buffer_puts(&array, count == 0 ? "{}" : "}");
+        if (buffer_failed(&array)) {
+            buffer_release(&array);
+            return error_set(err, ERROR_LIMIT, "%u keys are too long for a statement", count);
+        }
+        arrays[c] = arena_take(arena, &array);
+    }
+    return true;
 }

@@ -21,7 +21,15 @@ struct rejoin {
     const char *put;
     /* At the source: DELETE. Parameters are those of `read`. */
     const char *remove;
+    /* The same for many keys: each parameter is the array of a key column's texts (rejoin_keys()). `gone` is
+     * at the shard, and gives the numbers, from 1, of those of which this part has no row. */
+    const char *gone;
+    const char *remove_many;
 };
+
+/* The parameters of many keys, of each its columns' texts. LIMIT when they are too long. */
+bool rejoin_keys(const char *const *const *keys, unsigned count, unsigned columns,
+                 struct arena *arena, const char **arrays, struct error *err) MUST_CHECK;
 
 /* `mapping` is of `reversed`, a set bound from invert_config(), and has a key. */
 void rejoin_make(const struct mapping_set *reversed, const struct mapping *mapping,

@@ -2,8 +2,10 @@
 
 #include <uthash.h>
 
+#include "mapping/erase.h"
 #include "mapping/statements.h"
 #include "pg/quote.h"
+#include "stream/look.h"
 
 enum {
     PREPARED_MAX = 256,                /* each is a plan in the server's memory */
@@ -26,8 +28,13 @@ struct prepared {
 void applier_init(struct applier *applier, const struct applier_of *of, struct pipeline *pipeline)
 {
     *applier = (struct applier){
-        .pipeline = pipeline, .stream = of->stream, .back = of->config->reversed,
-        .readback = of->readback};
+        .pipeline = pipeline,
+        .stream = of->stream,
+        .streams = of->streams,
+        .conninfo = of->conninfo,
+        .back = of->config->reversed,
+        .readback = of->readback,
+    };
     groups_init(&applier->groups);
     ghosts_init(&applier->ghosts, of->stream, of->lane);
     parts_init(&applier->parts, of->mappings, of->stream, of->readback, pipeline);
@@ -67,6 +74,21 @@ static void statement_make_back(const struct prepared_key *key, unsigned stream,
         statement_back_delete(kind->mapping, stream, key->many, arena, statement);
 }
 
+/* Whose rows are in the table: on the way back, perhaps other shards' too. */
+static bool truncates_part(const struct applier *applier, const struct mapping *mapping,
+                           struct erase_of *of)
+{
+    *of = (struct erase_of){.shard = applier->stream, .shards = applier->streams};
+    return applier->back && erase_is_part(mapping, *of);
+}
+
+static const char *truncate_sql(struct applier *applier, const struct mapping *mapping)
+{
+    struct erase_of of;
+    return truncates_part(applier, mapping, &of) ? erase_rows(mapping, of, &applier->arena)
+                                                 : statement_truncate(mapping, &applier->arena);
+}
+
 static void statement_make(struct applier *applier, const struct prepared_key *key,
                            struct statement *statement)
 {
@@ -81,8 +103,7 @@ static void statement_make(struct applier *applier, const struct prepared_key *k
     else if (kind->op == CHANGE_DELETE)
         statement_delete(kind->mapping, key->many, arena, statement);
     else
-        *statement =
-            (struct statement){.sql = statement_truncate(kind->mapping, arena), .may_miss = true};
+        *statement = (struct statement){.sql = truncate_sql(applier, kind->mapping), .may_miss = true};
 }
 
 /* So many are kept; then all are forgotten, here and there. One by one: the lane has others. */
@@ -272,12 +293,33 @@ bool applier_flush(struct applier *applier, struct error *err)
     return true;
 }
 
-static bool apply_truncate(struct applier *applier, struct change *change, struct error *err)
+static bool make_place(struct applier *applier, const struct change *change, struct arena *arena,
+                       struct error *err)
+{
+    struct erase_of of;
+    const char *sql = truncates_part(applier, change->mapping, &of)
+                          ? erase_place(change->mapping, of, arena)
+                          : NULL;
+    return sql == NULL || pipeline_query(applier->pipeline, sql, 0, NULL, EXPECT_OK, err);
+}
+
+/* The ghosts stay: what is in the stream ends them. */
+static bool apply_partial(struct applier *applier, struct change *change, struct error *err)
+{
+    const struct look look = {.conninfo = applier->conninfo,
+                              .of = {.shard = applier->stream, .shards = applier->streams},
+                              .parts = &applier->parts};
+    return applier_flush(applier, err) && look_take(&look, change, err);
+}
+
+static bool apply_truncate(struct applier *applier, struct change *change, struct arena *arena,
+                           struct error *err)
 {
     struct group_kind kind = {.mapping = change->mapping, .op = CHANGE_TRUNCATE};
     ghosts_forget_table(&applier->ghosts, change->mapping);
     return ghosts_remove_table(applier->pipeline, change->mapping, err) &&
-           applier_flush(applier, err) && send(applier, &kind, &change, 1, err);
+           applier_flush(applier, err) && make_place(applier, change, arena, err) &&
+           send(applier, &kind, &change, 1, err);
 }
 
 /* Reads back from the source what an unchanged TOAST column hides and the statement needs (R1). Not
@@ -331,8 +373,10 @@ bool applier_take(struct applier *applier, struct change *change, struct arena *
                   struct error *err)
 {
     bool applies;
+    if (change->op == CHANGE_TRUNCATE && applier->back && change->partial)
+        return apply_partial(applier, change, err);
     if (change->op == CHANGE_TRUNCATE)
-        return apply_truncate(applier, change, err);
+        return apply_truncate(applier, change, arena, err);
     if (change->mapping->parts > 1)
         return applier_flush(applier, err) && parts_take(&applier->parts, change, arena, err);
     if (!settle(applier, change, arena, &applies, err))

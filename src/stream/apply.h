@@ -21,7 +21,8 @@
 
 struct applier {
     struct pipeline *pipeline;
-    unsigned stream;
+    unsigned stream, streams;
+    const char *conninfo;
     bool back; /* by the rules of the way back */
     struct groups groups;
     struct parts parts;
@@ -39,7 +40,9 @@ struct applier {
 struct applier_of {
     const struct config *config;
     const struct mapping_set *mappings;
-    unsigned stream, lane;
+    unsigned stream, streams; /* which of how many that end on the same servers */
+    unsigned lane;
+    const char *conninfo; /* of the lane's server */
     struct readback *readback;
 };
 

@@ -29,7 +29,7 @@ struct change {
     enum change_op op;
     uint32_t leaf;       /* the source's table that holds the row */
     bool may_miss;       /* touching no row is no conflict: the shard is unknown */
-    bool recopy;         /* CHANGE_TRUNCATE: what is left at the source is copied again */
+    bool partial;        /* CHANGE_TRUNCATE: of a partition by itself */
     uint32_t xid;
     lsn_t lsn;           /* of the transaction's commit record; COMMIT and MARKER: its end */
     int64_t marker;      /* CHANGE_MARKER: its id */

@@ -84,7 +84,9 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
                  &(struct applier_of){.config = stream->config,
                                       .mappings = stream->mappings,
                                       .stream = stream->number,
+                                      .streams = stream->rivals + 1,
                                       .lane = number,
+                                      .conninfo = conninfo,
                                       .readback = stream->readback},
                  &lane->pipeline);
     pthread_mutex_init(&lane->counts_lock, NULL);
@@ -311,11 +313,13 @@ static bool lane_apply(struct lane *lane, struct change *change, struct error *e
 static bool lane_apply_truncate(struct lane *lane, struct change *change, struct error *err)
 {
     struct stream *stream = lane->stream;
+    bool back = stream->config->reversed; /* nothing is copied */
     if (lane->number != stream_first_lane(stream, change->mapping, 0)) { /* that one does it */
-        ghosts_forget_table(&lane->applier.ghosts, change->mapping);
+        if (!(back && change->partial))
+            ghosts_forget_table(&lane->applier.ghosts, change->mapping);
         return true;
     }
-    if (!change->recopy && holds_steady_on(stream->holds, change->mapping, lane->shard))
+    if (back || (!change->partial && holds_steady_on(stream->holds, change->mapping, lane->shard)))
         return lane_apply(lane, change, err);
     CHECK(lane->resets_count < sizeof lane->resets / sizeof lane->resets[0]);
     while (!holds_reset_begin(stream->holds, change->mapping, lane->shard, change->xid,

@@ -13,7 +13,7 @@ struct packed_change {
     int64_t marker, commit_time;
     uint32_t mapping, op, leaf, xid, ordinal, key_length;
     uint32_t old_count, new_count;
-    uint8_t may_miss, recopy, has_key, unused[5];
+    uint8_t may_miss, partial, has_key, unused[5];
 };
 
 /* Its bytes and a NUL follow. */
@@ -51,7 +51,7 @@ static void pack_change(const struct change *change, struct buffer *bytes)
         .op = (uint32_t)change->op, .leaf = change->leaf, .xid = change->xid,
         .ordinal = change->ordinal, .key_length = change->key_length,
         .old_count = change->old_row.count, .new_count = change->new_row.count,
-        .may_miss = change->may_miss, .recopy = change->recopy, .has_key = change->key != NULL,
+        .may_miss = change->may_miss, .partial = change->partial, .has_key = change->key != NULL,
     };
     buffer_append(bytes, &packed, sizeof packed);
     if (change->key != NULL)
@@ -124,7 +124,7 @@ static void unpack_change(struct packed *packed, struct batch *batch,
     change->op = (enum change_op)from.op;
     change->leaf = from.leaf;
     change->may_miss = from.may_miss != 0;
-    change->recopy = from.recopy != 0;
+    change->partial = from.partial != 0;
     change->xid = from.xid;
     change->lsn = from.lsn;
     change->marker = from.marker;

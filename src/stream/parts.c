@@ -2,6 +2,7 @@
 
 #include "mapping/rejoin.h"
 #include "pg/conn.h"
+#include "pg/quote.h"
 
 void parts_init(struct parts *parts, const struct mapping_set *mappings, unsigned stream,
                 struct readback *readback, struct pipeline *pipeline)
@@ -77,11 +78,10 @@ static bool bring(struct parts *parts, const struct change *change, const char *
                                    (int)mapping->key_count, key, err);
     if (row == NULL)
         return false;
-    bool ok = PQntuples(row) > 0
-                  ? put(parts, rejoin, row, err)
-                  : pipeline_query(parts->pipeline, rejoin->remove, (int)mapping->key_count, key,
-                                   EXPECT_OK, err) &&
-                        mark(parts, mapping, key, arena, err);
+    bool ok = PQntuples(row) > 0 ? put(parts, rejoin, row, err)
+                                 : pipeline_query(parts->pipeline, rejoin->remove,
+                                                (int)mapping->key_count, key, EXPECT_OK, err) &&
+                                     mark(parts, mapping, key, arena, err);
     PQclear(row);
     return ok;
 }
@@ -95,4 +95,61 @@ bool parts_take(struct parts *parts, const struct change *change, struct arena *
         key[k] = change_row(change)->values[mapping->key[k].source].bytes;
     return bring(parts, change, key, arena, err) ||
            error_context(err, "bringing back a row of %s", mapping->name);
+}
+
+/* INSERT INTO portage.dirty of many keys, whose arrays are the parameters. */
+static const char *mark_many_sql(const struct parts *parts, const struct mapping *mapping,
+                                 struct arena *arena)
+{
+    struct buffer sql;
+    buffer_init(&sql, 64 * 1024);
+    buffer_puts(&sql, "INSERT INTO portage.dirty (mapping, key, owner) SELECT ");
+    quote_literal(&sql, mapping->name);
+    buffer_puts(&sql, ", ARRAY[");
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        buffer_printf(&sql, "%sportage_%u", k > 0 ? ", " : "", k);
+    buffer_printf(&sql, "]::text, %u FROM ROWS FROM (", parts->stream);
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        buffer_printf(&sql, "%spg_catalog.unnest($%u::text[])", k > 0 ? ", " : "", k + 1);
+    buffer_puts(&sql, ") AS portage_keys (");
+    for (unsigned k = 0; k < mapping->key_count; k++)
+        buffer_printf(&sql, "%sportage_%u", k > 0 ? ", " : "", k);
+    buffer_putc(&sql, ')');
+    return arena_take(arena, &sql);
+}
+
+static bool remove_many(struct parts *parts, const struct mapping *mapping,
+                        const char *const *const *keys, unsigned count, struct arena *arena,
+                        struct error *err)
+{
+    const char **arrays = arena_alloc(arena, mapping->key_count * sizeof *arrays);
+    int columns = (int)mapping->key_count;
+    return rejoin_keys(keys, count, mapping->key_count, arena, arrays, err) &&
+           pipeline_query(parts->pipeline, rejoin_of(parts, mapping)->remove_many, columns, arrays,
+                          EXPECT_OK, err) &&
+           pipeline_query(parts->pipeline, mark_many_sql(parts, mapping, arena), columns, arrays,
+                          EXPECT_OK, err) &&
+           pipeline_flush(parts->pipeline, err) &&
+           pipeline_wait(parts->pipeline, parts->pipeline->sent, err);
+}
+
+bool parts_remove_gone(struct parts *parts, const struct change *change,
+                       const char *const *const *keys, unsigned count, struct arena *arena,
+                       struct error *err)
+{
+    const struct mapping *mapping = change->mapping;
+    const char **arrays = arena_alloc(arena, mapping->key_count * sizeof *arrays);
+    const char *const **absent = arena_alloc(arena, count * sizeof *absent);
+    if (!rejoin_keys(keys, count, mapping->key_count, arena, arrays, err))
+        return false;
+    PGresult *gone = readback_query(parts->readback, change->xid, rejoin_of(parts, mapping)->gone,
+                                    (int)mapping->key_count, arrays, err);
+    if (gone == NULL)
+        return false;
+    for (int row = 0; row < PQntuples(gone); row++)
+        absent[row] = keys[result_int(gone, row, 0) - 1];
+    bool ok = PQntuples(gone) == 0 || remove_many(parts, mapping, absent,
+                                                  (unsigned)PQntuples(gone), arena, err);
+    PQclear(gone);
+    return ok;
 }

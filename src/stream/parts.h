@@ -28,4 +28,10 @@ void parts_release(struct parts *parts);
 bool parts_take(struct parts *parts, const struct change *change, struct arena *arena,
                 struct error *err) MUST_CHECK;
 
+/* Of any table with a key: which of these keys the shard has no row of, as it stands now, is asked there;
+ * they are removed and marked. When it returns the server has answered. */
+bool parts_remove_gone(struct parts *parts, const struct change *change,
+                       const char *const *const *keys, unsigned count, struct arena *arena,
+                       struct error *err) MUST_CHECK;
+
 #endif

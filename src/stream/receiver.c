@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 
+#include "mapping/erase.h"
 #include "pg/conn.h"
 #include "pg/replication.h"
 #include "stream/router.h"
@@ -27,6 +28,8 @@ struct reception {
     bool begun;         /* … and a change of it has come */
     bool ours;          /* … which says that the transaction is our own */
     int64_t marker;     /* … id of the marker it wrote for a switch; 0: none */
+    bool *looks;        /* by mapping: of its table a partition was truncated, on the way back … */
+    bool looks_wait;    /* … and there is one */
     lsn_t complete;     /* end of the last transaction that was routed whole … */
     int64_t complete_time; /* … and the server's clock then */
     int64_t fed_us;
@@ -78,14 +81,23 @@ static void feed_when_due(struct reception *reception)
 
 /* ---- messages ---- */
 
-/* How many of the mapping's source relations (its leaves, when it is partitioned) are truncated. */
-static unsigned truncated_leaves(const struct mapping *mapping,
-                                 const struct pgoutput_message *message)
+enum truncated { TRUNCATED_NOT, TRUNCATED_PARTLY, TRUNCATED_WHOLE };
+
+/* Published is a partitioned table by its leaves; or, on a shard of 13 and later, by its root. */
+static enum truncated truncated(const struct mapping *mapping,
+                                const struct pgoutput_message *message)
 {
-    unsigned count = 0;
-    for (unsigned t = 0; t < message->truncate.count; t++)
-        count += relation_leaf(mapping->source, message->truncate.relation_oids[t]) != NULL;
-    return count;
+    const struct relation *source = mapping->source;
+    unsigned leaves = 0;
+    for (unsigned t = 0; t < message->truncate.count; t++) {
+        uint32_t oid = message->truncate.relation_oids[t];
+        if (oid == source->oid)
+            return TRUNCATED_WHOLE;
+        leaves += relation_leaf(source, oid) != NULL;
+    }
+    if (leaves == 0)
+        return TRUNCATED_NOT;
+    return leaves == source->leaves_count ? TRUNCATED_WHOLE : TRUNCATED_PARTLY;
 }
 
 /*
@@ -103,22 +115,63 @@ static bool take_partial_truncate(struct reception *reception, const struct mapp
             error_set(err, ERROR_RETRY, "%s was emptied and is to be copied again", mapping->name));
 }
 
-/*
- * On the way back, which rows of the source are this shard's is not told by their own columns; nor does
- * one part of a split tell the rest.
- */
-static bool refuse_truncate(const struct reception *reception, const struct mapping *mapping,
-                            struct error *err)
+/* On the way back: what cannot be told of the source's rows, and ends it. */
+static bool check_back(const struct reception *reception, const struct mapping *mapping, bool whole,
+                       struct error *err)
 {
     const struct stream *stream = reception->stream;
-    bool whole_table = mapping->parts <= 1 && (stream->rivals == 0 || mapping->everywhere);
-    if (!stream->config->reversed || whole_table)
+    const struct erase_of of = {.shard = stream->number, .shards = stream->rivals + 1};
+    if (erase_check(mapping, of, !whole, err))
         return true;
-    error_set(err, ERROR_FATAL, "a TRUNCATE of %s.%s on a shard cannot be brought back to %s",
-              mapping->source->schema, mapping->source->name, mapping->name);
-    error_detail(err, "The source holds the rows of all shards in one table.");
-    return error_hint(err, "DELETE says which rows are meant. This one ends the way back: \"pgportage"
-                           " finish\" goes on without it.");
+    error_hint(err, "DELETE says which rows are meant. This one ends the way back: \"pgportage"
+                    " finish\" goes on without it.");
+    return error_context(err, "a TRUNCATE of %s%s.%s on shard %u cannot be brought back to %s",
+                         whole ? "" : "a partition of ", mapping->source->schema,
+                         mapping->source->name, stream->number, mapping->name);
+}
+
+static void look_later(struct reception *reception, const struct mapping *mapping)
+{
+    reception->looks[mapping->index] = reception->looks_wait = true;
+}
+
+/* Not before it is known that the whole table was not truncated by the same statement. */
+static bool take_looks(struct reception *reception, struct error *err)
+{
+    const struct mapping_set *set = reception->stream->mappings;
+    if (!reception->looks_wait)
+        return true;
+    for (unsigned m = 0; m < set->count; m++) {
+        if (!reception->looks[m])
+            continue;
+        reception->looks[m] = false;
+        if (!check_back(reception, &set->mappings[m], false, err) ||
+            !router_truncate(&reception->router, &set->mappings[m], true, err))
+            return false;
+    }
+    reception->looks_wait = false;
+    return true;
+}
+
+static bool take_truncate_back(struct reception *reception, const struct mapping *mapping,
+                               bool whole, struct error *err)
+{
+    if (!whole) {
+        look_later(reception, mapping);
+        return true;
+    }
+    reception->looks[mapping->index] = false;
+    return check_back(reception, mapping, true, err) &&
+           router_truncate(&reception->router, mapping, false, err);
+}
+
+static bool take_truncate_of(struct reception *reception, const struct mapping *mapping, bool whole,
+                             struct error *err)
+{
+    if (reception->stream->config->reversed)
+        return take_truncate_back(reception, mapping, whole, err);
+    return whole ? router_truncate(&reception->router, mapping, false, err)
+                 : take_partial_truncate(reception, mapping, err);
 }
 
 /* At one source position on every shard (R13). */
@@ -131,17 +184,25 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
         return true;
     for (unsigned m = 0; m < set->count; m++) {
         const struct mapping *mapping = &set->mappings[m];
-        unsigned truncated = truncated_leaves(mapping, message);
-        bool whole = truncated == mapping->source->leaves_count;
-        if (truncated == 0)
-            continue;
-        if (!refuse_truncate(reception, mapping, err))
-            return false;
-        if (whole ? !router_truncate(&reception->router, mapping, false, err)
-                  : !take_partial_truncate(reception, mapping, err))
+        enum truncated what = truncated(mapping, message);
+        if (what != TRUNCATED_NOT &&
+            !take_truncate_of(reception, mapping, what == TRUNCATED_WHOLE, err))
             return false;
     }
-    return true;
+    return take_looks(reception, err);
+}
+
+/* The gate of a shard's partition has seen a TRUNCATE of it (gate_sql.h). */
+static void take_gate_marker(struct reception *reception, const char *root)
+{
+    const struct mapping_set *set = reception->stream->mappings;
+    unsigned long oid = strtoul(root, NULL, 10);
+    for (unsigned m = 0; m < set->count; m++) {
+        if (set->mappings[m].source->oid != oid)
+            continue;
+        log_info("%s: a partition was truncated", set->mappings[m].name);
+        look_later(reception, &set->mappings[m]);
+    }
 }
 
 static bool take_marker(struct reception *reception, const struct stream_relation *relation,
@@ -153,6 +214,9 @@ static bool take_marker(struct reception *reception, const struct stream_relatio
         return error_set(err, ERROR_FATAL, "a row of portage.marker is not one of ours");
     if (strcmp(row->values[purpose].bytes, "switch") == 0)
         reception->marker = strtoll(row->values[id].bytes, NULL, 10);
+    else if (reception->stream->config->reversed &&
+             strncmp(row->values[purpose].bytes, "truncate ", 9) == 0)
+        take_gate_marker(reception, row->values[purpose].bytes + 9);
     return true;
 }
 
@@ -170,6 +234,8 @@ static bool take_row(struct reception *reception, const struct pgoutput_message 
         return take_marker(reception, relation, &message->row.new_tuple, err);
     if (reception->ours || relation->role != RELATION_MAPPED)
         return true;
+    if (!take_looks(reception, err))
+        return false;
     atomic_fetch_add_explicit(&reception->stream->changes, 1, memory_order_relaxed);
     return router_row(&reception->router, relation, message, err);
 }
@@ -186,6 +252,8 @@ static void take_begin(struct reception *reception, const struct pgoutput_messag
 static bool take_commit(struct reception *reception, const struct pgoutput_message *message,
                         struct error *err)
 {
+    if (!take_looks(reception, err))
+        return false;
     reception->inside = false;
     reception->complete = message->commit.end_lsn;
     reception->complete_time = message->commit.commit_time;
@@ -276,6 +344,7 @@ static bool receive(const struct receiver *receiver, struct error *err)
     if (conn == NULL)
         return false;
     arena_init(&reception.arena, 64 * 1024);
+    reception.looks = check_calloc(receiver->stream->mappings->count + 1, sizeof *reception.looks);
     reception.relations =
         relations_new(receiver->stream->mappings, receiver->stream->config->reversed);
     router_init(&reception.router, receiver->stream);
@@ -287,6 +356,7 @@ static bool receive(const struct receiver *receiver, struct error *err)
     router_release(&reception.router);
     relations_free(reception.relations);
     arena_release(&reception.arena);
+    free(reception.looks);
     replication_release(&reception.replication);
     conn_close(conn);
     return ok;

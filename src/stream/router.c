@@ -426,7 +426,7 @@ static bool barrier(struct router *router, const struct mapping *mapping, struct
     return true;
 }
 
-bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
+bool router_truncate(struct router *router, const struct mapping *mapping, bool partial,
                      struct error *err)
 {
     if (!barrier(router, mapping, err))
@@ -435,7 +435,7 @@ bool router_truncate(struct router *router, const struct mapping *mapping, bool 
         unsigned lane = carrier(router, mapping, n);
         struct change *change = lane_add(router, lane, CHANGE_TRUNCATE);
         change->mapping = mapping;
-        change->recopy = recopy;
+        change->partial = partial;
         change->ordinal = ++router->lanes[lane].ordinal;
     }
     return barrier(router, mapping, err);

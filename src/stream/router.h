@@ -50,9 +50,10 @@ void router_feed(struct router *router); /* never waits */
 lsn_t router_pushed(const struct router *router, lsn_t complete);
 
 /* Between two barriers, of all lanes that carry the mapping's changes: empties the target table on every
- * shard; with `recopy`, for all of it to be copied again, whatever is steady. The first of these lanes of
- * each shard does it, the others forget what they know of its rows. Waits. */
-bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
+ * shard. With `partial` only a partition was truncated: all of the table is copied again, whatever is
+ * steady; on the way back what the shard has no more is removed. The first of these lanes of each shard
+ * does it, the others forget what they know of its rows. Waits. */
+bool router_truncate(struct router *router, const struct mapping *mapping, bool partial,
                      struct error *err) MUST_CHECK;
 
 #endif

@@ -9,7 +9,7 @@
 #include "pg/conn.h"
 #include "state/journal.h"
 
-enum { KEY_COLUMNS_MAX = 64, COLUMNS_MAX = 1600 };
+enum { KEY_COLUMNS_MAX = 64, COLUMNS_MAX = 1600, KEYS = 1000 };
 
 /* The way back of one shard: its mappings, and for each how a whole row is read and put. */
 struct way {
@@ -75,19 +75,23 @@ void dirty_free(struct dirty *dirty)
 
 /* ---- one key ---- */
 
-struct key_texts {
-    unsigned count;
-    const char *texts[KEY_COLUMNS_MAX];
-};
-
-static bool key_read(const char *json, json_t **array, struct key_texts *key, struct error *err)
+/* Its columns' texts; as many as the mapping's key has. */
+static const char *const *key_read(const char *json, unsigned *count, struct arena *arena,
+                                   struct error *err)
 {
-    *array = json_loads(json, 0, NULL);
-    key->count = (unsigned)json_array_size(*array);
-    bool ok = *array != NULL && key->count > 0 && key->count <= KEY_COLUMNS_MAX;
-    for (unsigned k = 0; ok && k < key->count; k++)
-        key->texts[k] = json_string_value(json_array_get(*array, k));
-    return ok || error_set(err, ERROR_FATAL, "a dirty key cannot be read: %.200s", json);
+    json_t *array = json_loads(json, 0, NULL);
+    *count = (unsigned)json_array_size(array);
+    bool ok = array != NULL && *count > 0 && *count <= KEY_COLUMNS_MAX;
+    const char **texts = arena_alloc(arena, (KEY_COLUMNS_MAX + 1) * sizeof *texts);
+    for (unsigned k = 0; ok && k < *count; k++) {
+        const char *text = json_string_value(json_array_get(array, k));
+        ok = text != NULL;
+        texts[k] = ok ? arena_strdup(arena, text) : NULL;
+    }
+    json_decref(array);
+    if (!ok)
+        error_set(err, ERROR_FATAL, "a dirty key cannot be read: %.200s", json);
+    return ok ? texts : NULL;
 }
 
 /* NULL when this shard has no such mapping. */
@@ -114,16 +118,16 @@ static bool put_row(struct dirty *dirty, const struct rejoin *rejoin, const PGre
 }
 
 static bool remove_row(struct dirty *dirty, const struct rejoin *rejoin,
-                       const struct key_texts *key, struct error *err)
+                       const char *const *key, unsigned columns, struct error *err)
 {
-    PGresult *result = conn_query(dirty->source, rejoin->remove, (int)key->count, key->texts, err);
+    PGresult *result = conn_query(dirty->source, rejoin->remove, (int)columns, key, err);
     PQclear(result);
     return result != NULL;
 }
 
 /* The shards have it once, or not at all. Removed first: what stands there may be the other shard's. */
-static bool settle_key(struct dirty *dirty, const char *mapping, const struct key_texts *key,
-                       struct error *err)
+static bool settle_key(struct dirty *dirty, const char *mapping, const char *const *key,
+                       unsigned columns, struct error *err)
 {
     const struct rejoin *rejoin = NULL, *found = NULL;
     PGresult *row = NULL;
@@ -133,21 +137,99 @@ static bool settle_key(struct dirty *dirty, const char *mapping, const struct ke
         if (each == NULL)
             continue;
         rejoin = each;
-        row = conn_query(dirty->ways[s].shard, each->read, (int)key->count, key->texts, err);
+        row = conn_query(dirty->ways[s].shard, each->read, (int)columns, key, err);
         ok = row != NULL;
         if (ok && PQntuples(row) > 0)
             found = each;
         else
             PQclear(row);
     }
-    if (ok && rejoin == NULL)
-        ok = error_set(err, ERROR_FATAL, "no mapping back is called \"%s\", which has a dirty key",
-                       mapping);
-    ok = ok && remove_row(dirty, rejoin, key, err) &&
+    ok = ok && remove_row(dirty, rejoin, key, columns, err) &&
          (found == NULL || put_row(dirty, found, row, err));
     if (found != NULL)
         PQclear(row);
     return ok || error_context(err, "reading a dirty key of %s again", mapping);
+}
+
+/* ---- many keys of a mapping ---- */
+
+struct keys {
+    const char *mapping;
+    unsigned count, columns;
+    const char *const **items; /* of each the texts */
+    unsigned *gone;            /* of how many shards it is known that they have no row of it */
+};
+
+/* Counts those that the shard has no row of. */
+static bool ask_shard(const struct way *way, const struct rejoin *rejoin, struct keys *keys,
+                      const char *const *arrays, struct error *err)
+{
+    PGresult *gone = conn_query(way->shard, rejoin->gone, (int)keys->columns, arrays, err);
+    for (int row = 0; gone != NULL && row < PQntuples(gone); row++)
+        keys->gone[result_int(gone, row, 0) - 1]++;
+    PQclear(gone);
+    return gone != NULL;
+}
+
+/* *shards: how many were asked. NULL on error. */
+static const struct rejoin *ask_shards(struct dirty *dirty, struct keys *keys, unsigned *shards,
+                                       struct arena *arena, struct error *err)
+{
+    const struct rejoin *rejoin = NULL;
+    const char **arrays = arena_alloc(arena, keys->columns * sizeof *arrays);
+    *shards = 0;
+    if (!rejoin_keys(keys->items, keys->count, keys->columns, arena, arrays, err))
+        return NULL;
+    for (unsigned s = 0; s < dirty->count; s++) {
+        const struct rejoin *each = find_rejoin(&dirty->ways[s], keys->mapping);
+        if (each == NULL)
+            continue;
+        rejoin = each;
+        (*shards)++;
+        if (!ask_shard(&dirty->ways[s], each, keys, arrays, err))
+            return NULL;
+    }
+    if (rejoin == NULL)
+        error_set(err, ERROR_FATAL, "no mapping back is called \"%s\", which has a dirty key",
+                  keys->mapping);
+    return rejoin;
+}
+
+static bool remove_keys(struct dirty *dirty, const struct rejoin *rejoin, const struct keys *keys,
+                        unsigned shards, struct arena *arena, struct error *err)
+{
+    const char *const **gone = arena_alloc(arena, keys->count * sizeof *gone);
+    const char **arrays = arena_alloc(arena, keys->columns * sizeof *arrays);
+    unsigned count = 0;
+    for (unsigned k = 0; k < keys->count; k++) {
+        if (keys->gone[k] == shards)
+            gone[count++] = keys->items[k];
+    }
+    if (count == 0)
+        return true;
+    if (!rejoin_keys(gone, count, keys->columns, arena, arrays, err))
+        return false;
+    PGresult *result =
+        conn_query(dirty->source, rejoin->remove_many, (int)keys->columns, arrays, err);
+    PQclear(result);
+    return result != NULL;
+}
+
+/* A TRUNCATE marks many keys that no shard has: those go together, and each of the others by itself. */
+static bool settle_keys(struct dirty *dirty, struct keys *keys, struct arena *arena,
+                        struct error *err)
+{
+    unsigned shards;
+    keys->gone = arena_zalloc(arena, keys->count * sizeof *keys->gone);
+    const struct rejoin *rejoin = ask_shards(dirty, keys, &shards, arena, err);
+    if (rejoin == NULL || !remove_keys(dirty, rejoin, keys, shards, arena, err))
+        return error_context(err, "reading dirty keys of %s again", keys->mapping);
+    for (unsigned k = 0; k < keys->count; k++) {
+        if (keys->gone[k] < shards &&
+            !settle_key(dirty, keys->mapping, keys->items[k], keys->columns, err))
+            return false;
+    }
+    return true;
 }
 
 /* ---- all of them ---- */
@@ -168,20 +250,42 @@ static bool begin(PGconn *source, int64_t epoch, struct error *err)
     return ours && conn_exec(source, "UPDATE portage.instance SET epoch = epoch", err);
 }
 
-static bool settle_all(struct dirty *dirty, const PGresult *keys, int64_t epoch, struct error *err)
+/* Those of one mapping from this row on. */
+static bool next_keys(const PGresult *result, int row, struct keys *keys, struct arena *arena,
+                      struct error *err)
 {
-    if (!begin(dirty->source, epoch, err))
-        return false;
-    for (int row = 0; row < PQntuples(keys); row++) {
-        json_t *array;
-        struct key_texts key;
-        bool ok = key_read(result_text(keys, row, 1), &array, &key, err) &&
-                  settle_key(dirty, result_text(keys, row, 0), &key, err);
-        json_decref(array);
-        if (!ok)
+    *keys = (struct keys){.mapping = result_text(result, row, 0)};
+    keys->items = arena_alloc(arena, KEYS * sizeof *keys->items);
+    for (; row < PQntuples(result) && keys->count < KEYS; row++) {
+        unsigned columns;
+        if (strcmp(result_text(result, row, 0), keys->mapping) != 0)
+            break;
+        const char *const *key = key_read(result_text(result, row, 1), &columns, arena, err);
+        if (key == NULL)
             return false;
+        if (keys->count > 0 && columns != keys->columns)
+            return error_set(err, ERROR_FATAL, "a dirty key of %s has %u columns, not %u",
+                             keys->mapping, columns, keys->columns);
+        keys->columns = columns;
+        keys->items[keys->count++] = key;
     }
-    return conn_exec(dirty->source, "COMMIT", err);
+    return true;
+}
+
+static bool settle_all(struct dirty *dirty, const PGresult *result, int64_t epoch,
+                       struct error *err)
+{
+    struct arena arena;
+    struct keys keys;
+    bool ok = begin(dirty->source, epoch, err);
+    arena_init(&arena, 256 * 1024);
+    for (int row = 0; ok && row < PQntuples(result); row += (int)keys.count) {
+        ok = next_keys(result, row, &keys, &arena, err) &&
+             settle_keys(dirty, &keys, &arena, err);
+        arena_clear(&arena);
+    }
+    arena_release(&arena);
+    return ok && conn_exec(dirty->source, "COMMIT", err);
 }
 
 bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count, struct error *err)
@@ -189,7 +293,7 @@ bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count, struct er
     PGresult *keys =
         conn_query(dirty->source,
                    "SELECT DISTINCT mapping, pg_catalog.array_to_json(key::text[])::text"
-                   "  FROM portage.dirty",
+                   "  FROM portage.dirty ORDER BY mapping",
                    0, NULL, err);
     if (keys == NULL)
         return error_context(err, "reading the dirty keys");

@@ -10,7 +10,17 @@
 #include "util/buffer.h"
 
 /* Body of the function. Whatever the session's search_path says, nothing of the user's is called. */
-#define GATE_BODY_OPEN "BEGIN RETURN NULL; END"
+/* A published root does not tell that a partition was truncated by itself: so this does, in the same
+ * transaction. Whoever truncates need not have rights on our tables. */
+#define GATE_BODY_OPEN                                                                             \
+    "BEGIN"                                                                                        \
+    " IF TG_OP OPERATOR(pg_catalog.=) ''TRUNCATE'' THEN"                                           \
+    "  INSERT INTO portage.marker (purpose)"                                                       \
+    "   SELECT pg_catalog.format(''truncate %s %I.%I'',"                                           \
+    "          pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid,"                               \
+    "          TG_TABLE_SCHEMA, TG_TABLE_NAME) FROM pg_catalog.pg_class c"                         \
+    "    WHERE c.oid OPERATOR(pg_catalog.=) TG_RELID AND c.relispartition; END IF;"                \
+    " RETURN NULL; END"
 #define GATE_BODY_CLOSED                                                                           \
     "BEGIN"                                                                                        \
     " IF COALESCE(pg_catalog.current_setting(''portage.pass'', true), '''')"                       \
@@ -22,11 +32,12 @@
     " DETAIL = ''{detail}'', HINT = ''{hint}''; END"
 
 /* Expressions of the statement that makes the function; `deadline` is one of type timestamptz. */
-#define GATE_FUNCTION(body)                                                                        \
-    "'CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $gate$" body "$gate$'"
-#define GATE_MAKE_OPEN GATE_FUNCTION(GATE_BODY_OPEN)
+#define GATE_FUNCTION(rights, body)                                                                \
+    "'CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY " rights       \
+    " AS $gate$" body "$gate$'"
+#define GATE_MAKE_OPEN GATE_FUNCTION("DEFINER", GATE_BODY_OPEN)
 #define GATE_MAKE_CLOSED(deadline)                                                                 \
-    "pg_catalog.replace(" GATE_FUNCTION(GATE_BODY_CLOSED) ", '@deadline@', (" deadline ")::text)"
+    "pg_catalog.replace(" GATE_FUNCTION("INVOKER", GATE_BODY_CLOSED) ", '@deadline@', (" deadline ")::text)"
 
 /* Which relations are behind the gate; $1: a JSON array of tables. A statement on a parent by
  * inheritance writes to its children without their triggers, so ancestors are behind it too. */

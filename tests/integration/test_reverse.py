@@ -396,19 +396,6 @@ def test_a_unique_value_that_another_shard_must_free_first(migration):
     carried.assert_equal()
 
 
-def test_truncate_on_the_way_back(carried):
-    switch = Switch(carried)
-    switch.to_target()
-    for shard in range(2):
-        carried.shard_sql(shard, "TRUNCATE public.currencies")
-    switch.wait_back()
-    assert carried.source_sql("SELECT count(*) FROM public.currencies") == [(0,)]
-    carried.shard_sql(1, "TRUNCATE public.orders")
-    assert carried.portage.wait(30) != 0
-    assert carried.portage.log_contains("a TRUNCATE of public.orders on a shard cannot be brought back")
-    assert carried.source_sql("SELECT count(*) > 0 FROM public.orders") == [(True,)]
-
-
 def test_a_partition_made_while_the_target_is_live(migration):
     source = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
     target = """CREATE TABLE public.t (id bigint PRIMARY KEY, n int) PARTITION BY RANGE (id);

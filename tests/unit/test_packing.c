@@ -29,7 +29,7 @@ static void assert_same_change(const struct change *a, const struct change *b)
     assert_int_equal(a->op, b->op);
     assert_int_equal(a->leaf, b->leaf);
     assert_int_equal(a->may_miss, b->may_miss);
-    assert_int_equal(a->recopy, b->recopy);
+    assert_int_equal(a->partial, b->partial);
     assert_int_equal(a->xid, b->xid);
     assert_true(a->lsn == b->lsn);
     assert_true(a->marker == b->marker);
@@ -106,7 +106,7 @@ static void test_without_rows(void **state)
     struct change *truncate = batch_add(batch);
     truncate->op = CHANGE_TRUNCATE;
     truncate->mapping = &mappings[1];
-    truncate->recopy = true;
+    truncate->partial = true;
     assert_round_trip(batch);
     batch_free(batch);
 }
