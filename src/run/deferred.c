@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "switchover/acting.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -12,14 +13,13 @@
 /* Kind, schema and name of the table, name, definition: what the copy can do without. */
 static const char *const find_sql[] = {
     /* constraints; those of partitions belong to their parents */
-    " SELECT CASE c.contype WHEN 'u' THEN 'unique' WHEN 'x' THEN 'exclusion' ELSE 'foreign key' END,"
+    " SELECT CASE c.contype WHEN 'u' THEN 'unique' ELSE 'exclusion' END,"
     "        n.nspname, t.relname, c.conname, pg_catalog.pg_get_constraintdef(c.oid)"
     "   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid"
     "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
     "  WHERE n.nspname " OURS_NOT " AND c.conparentid = 0 AND c.coninhcount = 0"
-    "    AND (c.contype IN ('x', 'f') OR (c.contype = 'u' AND t.relkind = 'r'"
-    "                                     AND NOT t.relispartition))"
-    "  ORDER BY c.contype = 'f', c.oid",
+    "    AND (c.contype = 'x' OR (c.contype = 'u' AND t.relkind = 'r' AND NOT t.relispartition))"
+    "  ORDER BY c.oid",
 
     " SELECT 'index', n.nspname, t.relname, x.relname, pg_catalog.pg_get_indexdef(i.indexrelid)"
     "   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
@@ -30,26 +30,16 @@ static const char *const find_sql[] = {
     "    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid"
     "                       AND c.contype IN ('p', 'u', 'x'))"
     "  ORDER BY x.oid",
-
-    " SELECT 'trigger', n.nspname, t.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid)"
-    "   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
-    "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
-    "  WHERE n.nspname " OURS_NOT " AND NOT g.tgisinternal AND NOT t.relispartition"
-    "    AND g.tgname <> 'portage_gate'"
-    "  ORDER BY g.oid",
 };
 
 enum { FINDS = sizeof find_sql / sizeof find_sql[0] };
 
-/* Foreign keys first: they hang on the others' indexes. */
 static const char drops_sql[] =
     "SELECT CASE kind"
     "         WHEN 'index' THEN pg_catalog.format('DROP INDEX %I.%I', table_schema, name)"
-    "         WHEN 'trigger' THEN pg_catalog.format('DROP TRIGGER %I ON %I.%I', name, table_schema,"
-    "                                               table_name)"
     "         ELSE pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I', table_schema,"
     "                                table_name, name) END"
-    "  FROM portage.deferred ORDER BY kind <> 'foreign key', ordinal";
+    "  FROM portage.deferred WHERE kind NOT IN ('foreign key', 'trigger') ORDER BY ordinal";
 
 static bool run_all(PGconn *conn, const PGresult *statements, struct error *err)
 {
@@ -72,8 +62,11 @@ static bool take_found(PGconn *shard, const char *find, struct error *err)
     return ok || error_context(err, "reading the target's indexes and keys");
 }
 
+/* Foreign keys first: they hang on the others' indexes. */
 bool deferred_take(PGconn *shard, struct error *err)
 {
+    if (!acting_take_all(shard, err))
+        return false;
     for (size_t f = 0; f < FINDS; f++) {
         if (!take_found(shard, find_sql[f], err))
             return false;
@@ -107,6 +100,8 @@ bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err)
                           "SELECT kind, table_schema, table_name, name, definition"
                           "  FROM portage.deferred ORDER BY ordinal",
                           list, err);
+    if (!list_found(shard, acting_found_sql, list, err))
+        return false;
     for (size_t f = 0; f < FINDS; f++) {
         if (!list_found(shard, find_sql[f], list, err))
             return false;
@@ -146,18 +141,6 @@ bool deferred_take_unique(PGconn *shard, const char *schema, const char *table, 
                  PQntuples(drops));
     PQclear(drops);
     return ok;
-}
-
-bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err)
-{
-    PGresult *result = conn_query_row(
-        shard, "SELECT pg_catalog.count(*) FROM portage.deferred WHERE state <> 'done'", 0, NULL,
-        err);
-    if (result == NULL)
-        return false;
-    *count = result_int(result, 0, 0);
-    PQclear(result);
-    return true;
 }
 
 /* ---- building ---- */
@@ -337,46 +320,6 @@ static bool has_constraint(PGconn *shard, const char *table, const char *name, b
     return result != NULL;
 }
 
-static bool build_foreign_key_on(PGconn *shard, const char *table, const struct deferred *item,
-                                 struct arena *arena, struct stop *stop, struct error *err)
-{
-    bool has;
-    bool not_valid = strstr(item->definition, " NOT VALID") != NULL;
-    if (!has_constraint(shard, table, item->name, &has, err) ||
-        (!has && !add_constraint(shard, table, item, not_valid ? "" : " NOT VALID", arena, stop, err)))
-        return false;
-    return not_valid || exec_patiently(shard,
-                                       arena_printf(arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s",
-                                                    table, quote_ident_dup(arena, item->name)),
-                                       stop, err);
-}
-
-/* Partitioned tables know no NOT VALID: each leaf gets the key first, the parent then adopts them. */
-static bool build_foreign_key(PGconn *shard, const struct deferred *item, struct arena *arena,
-                              struct stop *stop, struct error *err)
-{
-    const char *table = name_of(arena, item);
-    if (!item->partitioned)
-        return build_foreign_key_on(shard, table, item, arena, stop, err);
-    PGresult *leaves = conn_query(shard,
-                                  "SELECT n.nspname, c.relname"
-                                  "  FROM pg_catalog.pg_partition_tree($1::regclass) p"
-                                  "  JOIN pg_catalog.pg_class c ON c.oid = p.relid"
-                                  "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                                  " WHERE p.isleaf ORDER BY c.oid",
-                                  1, &table, err);
-    bool ok = leaves != NULL;
-    for (int row = 0; ok && row < PQntuples(leaves); row++)
-        ok = build_foreign_key_on(shard,
-                                  quote_name_dup(arena, result_text(leaves, row, 0),
-                                                 result_text(leaves, row, 1)),
-                                  item, arena, stop, err);
-    PQclear(leaves);
-    bool has;
-    return ok && has_constraint(shard, table, item->name, &has, err) &&
-           (has || add_constraint(shard, table, item, "", arena, stop, err));
-}
-
 static bool build_exclusion(PGconn *shard, const struct deferred *item, struct arena *arena,
                             struct stop *stop, struct error *err)
 {
@@ -384,16 +327,6 @@ static bool build_exclusion(PGconn *shard, const struct deferred *item, struct a
     const char *table = name_of(arena, item);
     return has_constraint(shard, table, item->name, &has, err) &&
            (has || add_constraint(shard, table, item, "", arena, stop, err));
-}
-
-static bool build_trigger(PGconn *shard, const struct deferred *item, struct arena *arena,
-                          struct stop *stop, struct error *err)
-{
-    return exec_patiently(shard,
-                          arena_printf(arena, "DROP TRIGGER IF EXISTS %s ON %s; %s",
-                                       quote_ident_dup(arena, item->name), name_of(arena, item),
-                                       item->definition),
-                          stop, err);
 }
 
 static bool build(PGconn *shard, const struct deferred *item, struct arena *arena,
@@ -406,11 +339,7 @@ static bool build(PGconn *shard, const struct deferred *item, struct arena *aren
     if (strcmp(item->kind, "unique") == 0)
         return has_constraint(shard, name_of(arena, item), item->name, &has, err) &&
                (has || build_unique(shard, item, arena, stop, err));
-    if (strcmp(item->kind, "exclusion") == 0)
-        return build_exclusion(shard, item, arena, stop, err);
-    if (strcmp(item->kind, "foreign key") == 0)
-        return build_foreign_key(shard, item, arena, stop, err);
-    return build_trigger(shard, item, arena, stop, err);
+    return build_exclusion(shard, item, arena, stop, err);
 }
 
 static bool record(PGconn *shard, const struct deferred *item, const char *sql, struct error *err)
@@ -448,11 +377,10 @@ static const char waiting_sql[] =
     "  FROM portage.deferred d"
     "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
     "  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.table_name"
-    " WHERE d.state <> 'done'"
-    " ORDER BY pg_catalog.array_position("
-    "   ARRAY['index', 'unique', 'exclusion', 'foreign key', 'trigger'], d.kind), d.ordinal";
+    " WHERE d.state <> 'done' AND d.kind NOT IN ('foreign key', 'trigger')"
+    " ORDER BY pg_catalog.array_position(ARRAY['index', 'unique', 'exclusion'], d.kind), d.ordinal";
 
-bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *err)
+bool deferred_build(PGconn *shard, struct stop *stop, struct error *err)
 {
     if (!conn_exec(shard, "SET maintenance_work_mem = '256MB'", err))
         return false;
@@ -465,9 +393,8 @@ bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *e
             .name = result_text(waiting, row, 4), .definition = result_text(waiting, row, 5),
             .partitioned = result_bool(waiting, row, 6),
         };
-        bool acts = strcmp(item.kind, "foreign key") == 0 || strcmp(item.kind, "trigger") == 0;
-        ok = !stop_requested(stop) || stop_error(err);
-        ok = ok && ((acts && !keys) || build_and_record(shard, &item, stop, err));
+        ok = (!stop_requested(stop) || stop_error(err)) &&
+             build_and_record(shard, &item, stop, err);
     }
     PQclear(waiting);
     return ok;

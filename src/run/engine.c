@@ -15,6 +15,7 @@
 #include "run/wal_watch.h"
 #include "run/watch.h"
 #include "state/journal.h"
+#include "switchover/acting.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -199,10 +200,11 @@ static void *builder_main(void *argument)
                              "indexes", &err);
     bool keys = conn != NULL && conn_is_replica_role(conn);
     if (conn != NULL && !keys)
-        log_warning("foreign keys and triggers wait for the cutover: GRANT SET ON PARAMETER"
-                    " session_replication_role TO \"%s\" would let them be built now",
-                    PQuser(conn));
-    if (conn == NULL || !deferred_build(conn, keys, &engine->stop, &err)) {
+        log_info("foreign keys and triggers come with the cutover: they would act on what is applied, as"
+                 " \"%s\" may not set session_replication_role",
+                 PQuser(conn));
+    if (conn == NULL || !deferred_build(conn, &engine->stop, &err) ||
+        (keys && !acting_build(conn, &engine->stop, &err))) {
         error_context(&err, "shard %u", builder->shard);
         stop_fail(&engine->stop, &err);
     }

@@ -23,6 +23,7 @@ struct rest {
     struct migration migration;
     struct backward backward;
     bool open, bound, made;
+    bool finished; /* acting_finish() has tried each once */
     char told[1024]; /* what it could not do, when it was last said */
 };
 
@@ -132,14 +133,28 @@ static void close_all(struct rest *rest)
     rest->open = rest->bound = false;
 }
 
+/* On the side that is live. */
+static bool finish_acting(struct rest *rest, struct error *err)
+{
+    const struct migration *migration = &rest->migration;
+    bool on_source = rest->live == SIDE_SOURCE;
+    unsigned count = on_source ? 1 : migration->shards_count;
+    for (unsigned s = 0; s < count; s++) {
+        PGconn *server = on_source ? migration->source : migration->shards[s];
+        if (!acting_finish(server, !rest->finished, rest->stop, err))
+            return false;
+    }
+    rest->finished = true;
+    return true;
+}
+
 static bool look_after(struct rest *rest, struct error *err)
 {
     if (!rest->open && !migration_open(&rest->migration, rest->config, "rest", err))
         return false;
     rest->open = true;
-    bool ready = rest->live == SIDE_TARGET ||
-                 (acting_finish(rest->migration.source, rest->stop, err) && make_ways(rest, err));
-    return ready && advance_all(rest, err);
+    return finish_acting(rest, err) && (rest->live == SIDE_TARGET || make_ways(rest, err)) &&
+           advance_all(rest, err);
 }
 
 static void journal_trouble(struct rest *rest, const struct error *err)
