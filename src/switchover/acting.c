@@ -125,7 +125,7 @@ static const char finish_sql[] =
     "  SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.conrelid::regclass, c.conname)"
     "    FROM " TREE " AS l JOIN pg_catalog.pg_constraint c ON c.conrelid = l.oid"
     "   WHERE c.conname = d.name AND c.contype = 'f' AND c.conparentid = 0 AND NOT c.convalidated"
-    "     AND d.definition NOT LIKE '% NOT VALID'"
+    "     AND d.definition !~ ' NOT (VALID|ENFORCED)'"
     "   UNION ALL "
     "  SELECT 3, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', d.rel, d.name, d.definition)"
     "   WHERE d.relkind = 'p' AND NOT " HAS_KEY("d.relid") ") AS s"
@@ -347,7 +347,7 @@ static bool exec_patiently(PGconn *server, const char *sql, struct stop *stop, s
     bool ok;
     buffer_init(&bounded, 64 * 1024);
     buffer_printf(&bounded, "SET lock_timeout = %d; %s; SET lock_timeout = 0", LOCK_MS, sql);
-    while (!(ok = conn_exec(server, buffer_text(&bounded), err)) && is_lock_timeout(err)) {
+    while (!(ok = conn_exec_until(server, buffer_text(&bounded), stop, err)) && is_lock_timeout(err)) {
         error_clear(err);
         if (stop_wait(stop, LOCK_AGAIN_US)) {
             stop_error(err);
