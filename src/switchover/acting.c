@@ -406,43 +406,31 @@ bool acting_finish(PGconn *server, bool again, struct stop *stop, struct error *
 
 /* ---- the end ---- */
 
-static bool is_refused(const struct error *err)
+static bool is_recorded(PGconn *server, bool *recorded, struct error *err)
 {
-    return err->class == ERROR_DATA || err->class == ERROR_CONFIG;
+    PGresult *result = conn_query_row(
+        server, "SELECT pg_catalog.to_regclass('portage.deferred') IS NOT NULL", 0, NULL, err);
+    *recorded = result != NULL && result_bool(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
 }
 
-/* What the rows refuse is no reason to stay for ever. */
-static bool give_one_back(PGconn *source, const char *what, const char *id, const char *sql,
-                          struct error *err)
+/* What rows refuse is no reason to stay for ever. */
+bool acting_give_back(PGconn *server, struct error *err)
 {
+    const struct turn turn = {
+        .find = bring_sql, .which = "", .state = "back", .lock_ms = RESTORE_LOCK_MS};
     struct stop never;
+    bool recorded;
+    if (!is_recorded(server, &recorded, err) || !recorded)
+        return err->class == ERROR_NONE;
+    if (!turn_one(server, &turn, err)) {
+        error_context(err, "giving triggers and foreign keys back");
+        return is_lock_timeout(err) ? error_hint(err, "Somebody uses the table for long: try again.")
+                                    : false;
+    }
     stop_init(&never);
-    bool ok = finish_patiently(source, id, sql, &never, err);
+    bool ok = acting_finish(server, true, &never, err);
     stop_release(&never);
-    if (ok || !is_refused(err))
-        return ok;
-    log_error_as(LOG_WARNING, err);
-    log_warning("%s of the source is left as it can be: %s;", what, sql);
-    error_clear(err);
-    return finish_one(source, id, NULL, err);
-}
-
-bool acting_give_back(PGconn *source, struct error *err)
-{
-    PGresult *found = conn_query_row(
-        source, "SELECT pg_catalog.to_regclass('portage.aside') IS NOT NULL", 0, NULL, err);
-    bool exists = found != NULL && result_bool(found, 0, 0), ok = found != NULL;
-    PQclear(found);
-    if (!ok || !exists)
-        return ok;
-    if (!acting_bring_back(source, NULL, err))
-        return error_hint(err, "Somebody reads the table for long: try again.");
-    found = conn_query(source, "SELECT id, finish, what FROM portage.aside WHERE back ORDER BY id",
-                       0, NULL, err);
-    ok = found != NULL;
-    for (int row = 0; ok && row < PQntuples(found); row++)
-        ok = give_one_back(source, result_text(found, row, 2), result_text(found, row, 0),
-                           PQgetisnull(found, row, 1) ? NULL : result_text(found, row, 1), err);
-    PQclear(found);
-    return ok || error_context(err, "giving foreign keys of the source back");
+    return ok;
 }

@@ -314,8 +314,9 @@ def test_R8_there_and_back_and_there_again_under_load(unprivileged):
                                   " WHERE step = 'check' AND state = 'done' AND switch = 'cutover'")
     assert [int(count) for count, in detail] == [12, 12, 12]
     carried.portage.stop()
-    carried.portage.finish()
+    carried.portage.finish("--open-source")
     assert carried.leftovers() == []
+    assert [row[:2] for row in keys(*every_server(carried)[0]) if row[2]] == ALL_KEYS
 
 
 # ---- half done ----
