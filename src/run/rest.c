@@ -5,6 +5,7 @@
 
 #include "pg/conn.h"
 #include "run/backward.h"
+#include "run/ddl.h"
 #include "run/slot.h"
 #include "state/journal.h"
 #include "state/lanes.h"
@@ -53,7 +54,7 @@ static bool make_way(struct rest *rest, unsigned shard, struct error *err)
     lsn_t start;
     struct migration *way = &rest->backward.ways[shard];
     if (check_wal_level(way->source, err) &&
-        slot_prepare(way, rest->epoch, rest->stop, &start, err) &&
+        slot_prepare(way, rest->epoch, rest->stop, &start, err) && slot_publish_new(way, err) &&
         lanes_create(way->shards[0], shard, (unsigned)way->config->lanes, start, rest->epoch, err))
         return true;
     hint_privilege(way->source, err);
@@ -69,7 +70,7 @@ static bool make_ways(struct rest *rest, struct error *err)
         rest->bound = true;
     }
     for (unsigned s = 0; s < rest->backward.count; s++) {
-        if (!make_way(rest, s, err))
+        if (!make_way(rest, s, err) || !ddl_record(&rest->backward.ways[s], err))
             return false;
     }
     if (rest->made)

@@ -46,9 +46,11 @@ static const char schema_sql[] =
     "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
     "CREATE TABLE IF NOT EXISTS portage.leaf ("
     "  leaf oid PRIMARY KEY, name text NOT NULL,"
-    "  file oid NOT NULL,"        /* where its rows were at the last look for DDL */
     "  late bool NOT NULL,"       /* it came after the copy began */
     "  published bool NOT NULL);" /* no change of it is missing from the stream */
+    "CREATE TABLE IF NOT EXISTS portage.file (" /* where rows were at the last look for DDL */
+    "  direction text," /* whose: of the source '', of a shard _back_N */
+    "  leaf oid, file oid NOT NULL, PRIMARY KEY (direction, leaf));"
     "CREATE TABLE IF NOT EXISTS portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
     "  lower text[], upper text[],"

@@ -25,6 +25,7 @@
  *                     that was left closed one row (switchover/closed.h)
  *   portage.journal   phases, decisions and the steps of switches, with their times
  *   portage.leaf      the source's tables that hold the rows which are carried
+ *   portage.file      the files of what is watched for DDL (run/ddl.h)
  *   portage.difference  what the last pass of verify found
  *
  * Every row that a lane or a copy writes carries the epoch of the instance that may write it. Raising
