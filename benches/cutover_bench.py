@@ -2,11 +2,13 @@
 
 They are connected to a pooler all the time and see no more of it than that pause: the longest gap
 between two acknowledged writes, over all clients, around each switch."""
+import json
 import statistics
 import time
 
 import tables
 from base import SHARDS, Bench
+from harness.migration import Migration
 from harness.polling import wait_until
 from harness.switching import SwitchedBank
 from report import Figure
@@ -15,11 +17,14 @@ ROWS = 100_000  # transactions that the bank begins with
 LARGE_ROWS = 100_000
 WRITERS = 8
 BETWEEN_SECONDS = 2  # two switches
+TABLES_TIMEOUT = 1200
 
 
 class CutoverBench(Bench):
     name = "cutover"
-    cases = {"3000": "under_load", "full": "under_load", "large_transaction": "under_load"}
+    settings = {"max_locks_per_transaction": "1024"}  # for a schema of 5,000 tables in one transaction
+    cases = {"3000": "under_load", "full": "under_load", "large_transaction": "under_load",
+             "tables_41": "of_tables", "tables_5000": "of_tables"}
     runs, runs_quick = 20, 3
     loads = {"3000": {"rate": 3000, "large_every": 0},
              "full": {"rate": 0, "large_every": 0},
@@ -55,6 +60,41 @@ class CutoverBench(Bench):
                        interval=0.02)
         stage.switch(command)
         stage.wait_for_way_back(live)
+
+    def of_tables(self, case):
+        """How long no database takes writes, by how many tables there are: from the command itself."""
+        count = int(case.removeprefix("tables_"))
+        folder = self.folder / case
+        folder.mkdir()
+        folder.chmod(0o755)
+        ddl = "".join(f"CREATE TABLE public.t{n} (id bigint PRIMARY KEY, v int);" for n in range(count))
+        rows = "".join(f"INSERT INTO public.t{n} SELECT g, g FROM generate_series(1, 10) g;"
+                       for n in range(count))
+        stage = Migration(folder, self.source, self.shards, ddl + rows, ddl,
+                          'shard_by: id\ntables:\n  "public.*": identical\n', name=case)
+        try:
+            closed = self.switch_tables(stage)
+        finally:
+            stage.portage.stop()
+            stage.portage.command("abort", check=False, timeout=TABLES_TIMEOUT)
+            stage.close()
+        self.say(f"{count} tables: closed for {min(closed):,.0f} to {max(closed):,.0f} ms")
+        return [Figure(case, "median_closed_ms", "ms", [statistics.median(closed)]),
+                Figure(case, "worst_closed_ms", "ms", [max(closed)])]
+
+    def switch_tables(self, stage):
+        stage.run_until_ready(TABLES_TIMEOUT)
+        stage.portage.wait_for_log("the gates are laid", TABLES_TIMEOUT)
+        stage.portage.wait_for_log("way back is ready", TABLES_TIMEOUT)
+        stage.portage.command("verify", timeout=TABLES_TIMEOUT)
+        closed = []
+        for _ in range(self.runs):
+            for command, phase in (("cutover", "backward"), ("rollback", "ready")):
+                done = stage.portage.command("--json", command, "--verified-within", "86400",
+                                             timeout=TABLES_TIMEOUT)
+                closed.append(json.loads(done.stdout)["closed_ms"])
+                stage.portage.wait_for_phase(phase, TABLES_TIMEOUT)
+        return closed
 
     def figures(self, case, stage, load):
         pauses = [switch.pause_ms(load["gaps"]) for switch in stage.switches]

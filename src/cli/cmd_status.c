@@ -93,20 +93,51 @@ static void print_slots(json_t *slots)
     }
 }
 
+static void print_unreachable(json_t *unreachable)
+{
+    size_t index;
+    json_t *server;
+    json_array_foreach (unreachable, index, server)
+        printf("unreachable   %s: %s\n", show_text(server, "on"), show_text(server, "why"));
+}
+
+static void print_building(json_t *building)
+{
+    size_t index;
+    json_t *item;
+    if (json_array_size(building) > 0)
+        printf("\n%-6s %-44s %8s  %s\n", "shard", "being built", "seconds", "phase");
+    json_array_foreach (building, index, item) {
+        long long total = show_int(item, "total");
+        printf("%-6lld %-44s %8lld  %s", show_int(item, "shard"), show_text(item, "name"),
+               show_int(item, "seconds"), show_text(item, "phase"));
+        if (total > 0)
+            printf(", %lld %%", 100 * show_int(item, "done") / total);
+        putchar('\n');
+    }
+}
+
 static void print_status(json_t *status)
 {
     printf("phase         %s\n", show_text(status, "phase"));
     printf("instance      %s\n",
            json_is_true(json_object_get(status, "running")) ? "running" : "not running");
+    print_unreachable(json_object_get(status, "unreachable"));
     if (json_object_get(status, "source_position") != NULL) {
         printf("source at     %s\n", show_text(status, "source_position"));
         printf("behind        %lld bytes of WAL\n", show_int(status, "behind_bytes"));
+        if (show_int(status, "spilled_bytes") > 0)
+            printf("in files      %lld MiB of changes of tables copied whole\n",
+                   (show_int(status, "spilled_bytes") >> 20) + 1);
         printf("WAL retained  %lld MiB\n", show_int(status, "wal_retained_bytes") >> 20);
         printf("dead letters  %lld\n", show_int(status, "dead_letters"));
     }
     if (json_object_get(status, "closed_since") != NULL)
         printf("source        closed to writes since %s, %lld tables\n",
                show_text(status, "closed_since"), show_int(status, "closed_tables"));
+    const char *waits = json_string_value(json_object_get(status, "copy_waits"));
+    if (waits != NULL)
+        printf("copy waits    %s\n", waits);
     json_t *verify = json_object_get(status, "verify");
     if (verify != NULL)
         printf("verified      %s, %lld keys differ, at %s\n", show_text(verify, "outcome"),
@@ -121,6 +152,7 @@ static void print_status(json_t *status)
     print_lanes(json_object_get(status, "lanes"));
     print_deferred(json_object_get(status, "deferred"));
     print_slots(json_object_get(status, "slots"));
+    print_building(json_object_get(status, "building"));
 }
 
 static int show_once(const struct config *config, const struct command_line *line, bool clear)
@@ -137,8 +169,9 @@ static int show_once(const struct config *config, const struct command_line *lin
         print_status(status);
     }
     fflush(stdout);
+    bool whole = json_array_size(json_object_get(status, "unreachable")) == 0;
     json_decref(status);
-    return EXIT_OK;
+    return whole ? EXIT_OK : EXIT_FAILED;
 }
 
 int cmd_status(const struct command_line *line)
@@ -154,7 +187,7 @@ int cmd_status(const struct command_line *line)
     if (config_read(line->config_path, &arena, &config, &err)) {
         do {
             code = show_once(&config, line, watch && isatty(STDOUT_FILENO) == 1);
-        } while (watch && code == EXIT_OK && sleep(1) == 0);
+        } while (watch && (code == EXIT_OK || code == EXIT_FAILED) && sleep(1) == 0);
     } else {
         code = command_failed(&err);
     }

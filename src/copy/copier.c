@@ -48,11 +48,13 @@ struct copier {
     pthread_mutex_t lock;
     struct task *tasks;
     unsigned tasks_count;
+    unsigned whole_taken; /* tasks of tables with whole_lane; guarded by the lock */
     struct sizing *sizings; /* one a mapping */
     struct worker *workers;
     unsigned workers_count;
     unsigned shards_count;
     atomic_bool finishing;
+    atomic_bool paused;
 };
 
 /* ---- what there is to do ---- */
@@ -88,19 +90,33 @@ static bool may_copy(const struct mapping *mapping, const struct pending *pendin
     return pending->leaf == 0 || relation_leaf(mapping->source, pending->leaf)->published;
 }
 
-/* A range that is pending and nobody's; NULL if there is none at the moment. */
+/* With the lock held. */
+static struct task *find_task(struct copier *copier, bool whole, struct pending *pending)
+{
+    for (unsigned t = 0; t < copier->tasks_count; t++) {
+        struct task *task = &copier->tasks[t];
+        if (!task->taken && (whole || !task->mapping->whole_lane) &&
+            holds_pending(copier->stream->holds, task->mapping, task->range, pending) &&
+            may_copy(task->mapping, pending))
+            return task;
+    }
+    return NULL;
+}
+
+/*
+ * A range that is pending and nobody's; NULL if there is none at the moment. While one of the tables that
+ * share lanes with those copied whole is under way, the others may have to wait for these lanes until it is
+ * over: they are taken when nothing else is left.
+ */
 static struct task *take_task(struct copier *copier, struct pending *pending)
 {
-    struct task *found = NULL;
     pthread_mutex_lock(&copier->lock);
-    for (unsigned t = 0; found == NULL && t < copier->tasks_count; t++) {
-        struct task *task = &copier->tasks[t];
-        if (!task->taken &&
-            holds_pending(copier->stream->holds, task->mapping, task->range, pending) &&
-            may_copy(task->mapping, pending)) {
-            task->taken = true;
-            found = task;
-        }
+    struct task *found = find_task(copier, copier->whole_taken == 0, pending);
+    if (found == NULL)
+        found = find_task(copier, true, pending);
+    if (found != NULL) {
+        found->taken = true;
+        copier->whole_taken += found->mapping->whole_lane;
     }
     pthread_mutex_unlock(&copier->lock);
     return found;
@@ -110,6 +126,7 @@ static void return_task(struct copier *copier, struct task *task)
 {
     pthread_mutex_lock(&copier->lock);
     task->taken = false;
+    copier->whole_taken -= task->mapping->whole_lane;
     pthread_mutex_unlock(&copier->lock);
 }
 
@@ -212,15 +229,6 @@ static bool plan_chunk(struct worker *worker, struct chunk *chunk, struct error 
     }
     chunk->done = chunk->upper == NULL || (chunk->pending.upper != NULL &&
                                            key_compare(chunk->upper, chunk->pending.upper) == 0);
-    return true;
-}
-
-static bool all_lanes_reached(const struct stream *stream, lsn_t position)
-{
-    for (unsigned l = 0; l < stream->lanes_count; l++) {
-        if (lane_reached(stream->lanes[l]) < position)
-            return false;
-    }
     return true;
 }
 
@@ -334,7 +342,7 @@ static bool reach_snapshot(struct worker *worker, struct chunk *chunk, lsn_t h, 
     struct stream *stream = worker->copier->stream;
     int64_t since_us = clock_monotonic_us();
     *again = false;
-    while (!all_lanes_reached(stream, h)) {
+    while (!stream_reached(stream, chunk->mapping, h)) {
         if (stop_wait(stream->stop, REACH_POLL_US))
             return stop_error(err);
     }
@@ -434,7 +442,7 @@ static bool worker_loop(struct worker *worker, struct error *err)
     struct copier *copier = worker->copier;
     while (!stop_requested(worker->copy.stop)) {
         struct chunk chunk = {0};
-        struct task *task = take_task(copier, &chunk.pending);
+        struct task *task = atomic_load(&copier->paused) ? NULL : take_task(copier, &chunk.pending);
         if (task == NULL) {
             if (atomic_load(&copier->finishing))
                 break;
@@ -497,6 +505,11 @@ void copier_start(struct copier *copier)
     for (unsigned w = 0; w < copier->workers_count; w++)
         CHECK(pthread_create(&copier->workers[w].thread, NULL, worker_main, &copier->workers[w]) ==
               0);
+}
+
+void copier_pause(struct copier *copier, bool paused)
+{
+    atomic_store(&copier->paused, paused);
 }
 
 void copier_finish(struct copier *copier)

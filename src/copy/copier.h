@@ -2,8 +2,8 @@
  * The copier: `copy_workers` threads that take chunk after chunk until every range of every mapping
  * is done on every shard, by the protocol of DESIGN.md, "Copy while streaming".
  *
- * A worker fixes an interval, puts it on hold from position h on (step 5), waits until every lane has
- * judged all before h, takes a snapshot that sees every transaction skipped for the table, and copies
+ * A worker fixes an interval, puts it on hold from position h on (step 5), waits until every lane that
+ * carries the table's changes has judged all before h, takes a snapshot that sees every transaction skipped for the table, and copies
  * (chunk.h). Workers share nothing but the list of ranges; each has one connection to the source and
  * one to each shard.
  *
@@ -22,6 +22,9 @@ struct copier;
 struct copier *copier_new(struct stream *stream, struct inflight *inflight);
 
 void copier_start(struct copier *copier);
+
+/* No chunk is begun while it is paused; those under way are finished. Any thread. */
+void copier_pause(struct copier *copier, bool paused);
 
 /* The workers end once there is nothing to copy, or a stop is requested; waits for them. */
 void copier_finish(struct copier *copier);

@@ -1,6 +1,7 @@
 #include "mapping/bind.h"
 
 #include "mapping/names.h"
+#include "pg/conn.h"
 
 enum { MAPPINGS_MAX = 10000 };
 
@@ -34,7 +35,8 @@ static const struct relation *find_table(const struct binder *binder,
     }
     const struct relation *found = catalog_find(catalog, name.schema, name.name);
     if (found == NULL)
-        findings_add(binder->findings, SEVERITY_REFUSE, "unknown-table", text, text->text, NULL,
+        findings_add(binder->findings, SEVERITY_REFUSE, "unknown-table", text, text->text,
+                     "Write the name as the database has it, with its schema, or create the table first.",
                      "the %s has no table of this name (database \"%s\")", side,
                      catalog->database);
     return found;
@@ -191,7 +193,7 @@ static void check_shard(const struct binder *binder, const struct catalog *shard
 
 static void check_password(const struct binder *binder, const struct config_text *text)
 {
-    if (text->text != NULL && strstr(text->text, "password=") != NULL)
+    if (text->text != NULL && conn_holds_password(text->text))
         findings_add(binder->findings, SEVERITY_WARNING, "password", text, "portage.yaml",
                      "Use a password file (~/.pgpass) or a service file.",
                      "a password stands in this file");
@@ -227,7 +229,8 @@ bool bind_mappings(const struct config *config, const struct catalog *source,
     for (unsigned s = 0; !config->reversed && s < config->shards_count; s++)
         check_password(&binder, &config->shards[s]);
     if (set->count == 0 && findings->refused == 0)
-        findings_add(findings, SEVERITY_REFUSE, "nothing-mapped", NULL, config->path, NULL,
+        findings_add(findings, SEVERITY_REFUSE, "nothing-mapped", NULL, config->path,
+                     "tables: {\"public.*\": identical}",
                      "no table is mapped");
     return true;
 }

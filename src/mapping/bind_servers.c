@@ -52,7 +52,9 @@ static void refuse(const struct inquiry *inquiry, const struct mapping *mapping,
                    const char *side, const struct error *refusal)
 {
     findings_add(inquiry->findings, SEVERITY_REFUSE, code, place_of(mapping), mapping->name,
-                 refusal->hint[0] != '\0' ? refusal->hint : NULL, "the %s says: %s%s%s", side,
+                 refusal->hint[0] != '\0' ? refusal->hint
+                                          : "Both servers must accept it: write a cast, or what both know.",
+                 "the %s says: %s%s%s", side,
                  refusal->message, refusal->detail[0] != '\0' ? ": " : "", refusal->detail);
 }
 

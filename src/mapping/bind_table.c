@@ -91,7 +91,8 @@ static bool read_list(const struct binding *binding, struct select_list *list)
     if (select_parse(binding->config, &binding->from->select, binding->source, binding->arena,
                      list, &err))
         return true;
-    return REFUSE(binding, "select", NULL, NULL, err.hint[0] != '\0' ? err.hint : NULL, "%s",
+    return REFUSE(binding, "select", NULL, NULL,
+                  err.hint[0] != '\0' ? err.hint : "Write what may stand between SELECT and FROM.", "%s",
                   err.message);
 }
 
@@ -176,7 +177,8 @@ static bool bind_where(const struct binding *binding)
     return select_parse_condition(binding->config, &binding->from->where, binding->source,
                                   binding->arena, &mapping->where_uses, &mapping->where_calls,
                                   &err) ||
-           REFUSE(binding, "where", NULL, NULL, err.hint[0] != '\0' ? err.hint : NULL, "%s",
+           REFUSE(binding, "where", NULL, NULL,
+                  err.hint[0] != '\0' ? err.hint : "Write what may stand behind WHERE.", "%s",
                   err.message);
 }
 
@@ -460,12 +462,31 @@ static void bind_key_lanes(const struct binding *binding)
     }
 }
 
+/* A primary key alone is never taken away for the copy. */
+static bool index_is_key(const struct binding *binding, const struct unique_index *index)
+{
+    const struct mapping *mapping = binding->mapping;
+    if (!index->primary)
+        return false;
+    for (unsigned i = 0; i < index->count; i++) {
+        bool found = false;
+        for (unsigned k = 0; k < mapping->items_count; k++)
+            found |= mapping->items[k].target->attnum == index->attnums[i] &&
+                     (mapping_item_is_key(mapping, k) ||
+                      (mapping->merged && mapping->items[k].select->kind == SELECT_CONSTANT));
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
 static void bind_uniques(const struct binding *binding)
 {
     const struct relation *target = binding->target;
     bool found = false;
     for (unsigned u = 0; u < target->uniques_count; u++) {
         binding->mapping->serial_lane |= !index_follows_key(binding, &target->uniques[u]);
+        binding->mapping->key_unique |= index_is_key(binding, &target->uniques[u]);
         found |= index_starts_with_key(binding, &target->uniques[u]);
     }
     if (binding->mapping->has_key && !found)
@@ -636,7 +657,8 @@ static bool check_inverse(const struct binding *binding, const struct config_inv
 {
     struct error err = ERROR_INIT;
     if (relation_column(binding->source, inverse->column.text) < 0)
-        return REFUSE(binding, "unknown-column", &inverse->column, NULL, NULL,
+        return REFUSE(binding, "unknown-column", &inverse->column, NULL,
+                      "Write a column of the source, and its expression over the target's.",
                       "inverse: %s.%s has no column \"%s\"", binding->source->schema,
                       binding->source->name, inverse->column.text);
     return inverse_check_given(binding->config, inverse, binding->target, binding->arena, &err) ||
@@ -651,7 +673,8 @@ static bool check_words(const struct binding *binding)
     for (unsigned i = 0; i < from->inverse_count; i++)
         ok = check_inverse(binding, &from->inverse[i]) && ok;
     if (from->lag_by.text != NULL && relation_column(binding->target, from->lag_by.text) < 0)
-        ok = REFUSE(binding, "unknown-column", &from->lag_by, from->lag_by.text, NULL,
+        ok = REFUSE(binding, "unknown-column", &from->lag_by, from->lag_by.text,
+                    "Name a column of the target that the select fills.",
                     "lag_by: the target has no such column");
     if (from->park_errors)
         findings_add(binding->findings, SEVERITY_WARNING, "park", &from->target,

@@ -31,12 +31,16 @@ struct setting {
 /* The one table of names, ranges and presets. docs/reference.md says what each of them does. */
 static const struct setting settings[] = {
     {"copy_workers", SETTING_INT, AT(copy_workers), 1, 64, 2, NULL},
+    {"index_workers", SETTING_INT, AT(index_workers), 1, 16, 2, NULL},
     {"lanes", SETTING_INT, AT(lanes), 1, 64, 2, NULL},
     {"source_connections_max", SETTING_INT, AT(source_connections_max), CONNECTIONS_LEAST, 1000,
      8, NULL},
     {"source_rate_max", SETTING_BYTES, AT(source_rate_max), 0, INT64_MAX, 0, NULL},
+    {"throttle.source_replica_lag_max", SETTING_SECONDS, AT(replica_lag_max_s), 0, 86400, 0, NULL},
+    {"throttle.source_active_max", SETTING_INT, AT(source_active_max), 0, 100000, 0, NULL},
     {"row_bytes_max", SETTING_BYTES, AT(row_bytes_max), KIB(8), GIB(1) - 1, MIB(32), NULL},
     {"queue_bytes_max", SETTING_BYTES, AT(queue_bytes_max), MIB(1), GIB(64), MIB(64), NULL},
+    {"spill_bytes_max", SETTING_BYTES, AT(spill_bytes_max), 0, GIB(16384), GIB(4), NULL},
     {"chunk_ms", SETTING_INT, AT(chunk_ms), 10, 60000, 1000, NULL},
     {"wal_budget", SETTING_BYTES, AT(wal_budget), 0, INT64_MAX, 0, NULL},
     {"verify.every", SETTING_SECONDS, AT(verify_every_s), 0, 365 * 86400, 0, NULL},
@@ -354,22 +358,22 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
                          config->shards_count);
 }
 
-/* verify: {every: 1h, rate_max: 16MiB}; its keys are settings under its name. */
-static bool read_verify(const struct reader *reader, struct fy_node *node)
+/* verify, throttle: their keys are settings under their names. */
+static bool read_section(const struct reader *reader, struct fy_node *node, const char *section,
+                         const char *shape)
 {
-    static const char shape[] = "verify: {every: 1h, rate_max: 16MiB}";
     void *at = NULL;
     struct fy_node_pair *pair;
     if (!fy_node_is_mapping(node))
-        return reader_refuse(reader, node, shape, "\"verify\" must be a mapping");
+        return reader_refuse(reader, node, shape, "\"%s\" must be a mapping", section);
     while ((pair = fy_node_mapping_iterate(node, &at)) != NULL) {
         struct fy_node *key = fy_node_pair_key(pair);
         bool found;
-        if (!reader_setting(reader, "verify", reader_key_name(key), fy_node_pair_value(pair),
+        if (!reader_setting(reader, section, reader_key_name(key), fy_node_pair_value(pair),
                             &found))
             return false;
         if (!found)
-            return reader_refuse_key(reader, key, "in verify", shape);
+            return reader_refuse_key(reader, key, arena_printf(reader->arena, "in %s", section), shape);
     }
     return true;
 }
@@ -404,6 +408,15 @@ static bool read_sequence_shards(const struct reader *reader, struct fy_node *no
     return ok;
 }
 
+static bool read_spill_folder(const struct reader *reader, struct fy_node *node)
+{
+    struct config_text folder;
+    if (!reader_text(reader, node, "spill_dir", &folder))
+        return false;
+    reader->config->spill_folder = reader_path(reader, folder.text);
+    return true;
+}
+
 static bool read_key(const struct reader *reader, struct fy_node *key, struct fy_node *value)
 {
     struct config *config = reader->config;
@@ -421,11 +434,16 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return reader_texts(reader, value, name, &config->accept_losses,
                             &config->accept_losses_count);
     if (strcmp(name, "verify") == 0)
-        return read_verify(reader, value);
+        return read_section(reader, value, name, "verify: {every: 1h, rate_max: 16MiB}");
+    if (strcmp(name, "throttle") == 0)
+        return read_section(reader, value, name,
+                            "throttle: {source_replica_lag_max: 10s, source_active_max: 50}");
     if (strcmp(name, "sequences") == 0)
         return read_sequences(reader, value);
     if (strcmp(name, "sequence_shards") == 0)
         return read_sequence_shards(reader, value);
+    if (strcmp(name, "spill_dir") == 0)
+        return read_spill_folder(reader, value);
     if (strcmp(name, "endpoint") == 0)
         return read_endpoint(reader, key, value);
     if (strcmp(name, "hooks") == 0)
@@ -434,8 +452,9 @@ static bool read_key(const struct reader *reader, struct fy_node *key, struct fy
         return read_setting(reader, value, setting);
     return reader_refuse_key(
         reader, key, "at the top level",
-        "Known are: source, target, shard_by, tables, accept_losses, copy_workers, lanes,"
-        " source_connections_max, source_rate_max, row_bytes_max, queue_bytes_max, chunk_ms, wal_budget,"
+        "Known are: source, target, shard_by, tables, accept_losses, copy_workers, index_workers,"
+        " lanes, source_connections_max, source_rate_max, throttle, row_bytes_max, queue_bytes_max,"
+        " spill_bytes_max, spill_dir, chunk_ms, wal_budget,"
         " verify, sequences, sequence_shards, sequence_margin, sequence_range, endpoint, hooks,"
         " slot, publication.");
 }
@@ -533,11 +552,18 @@ static bool read_yaml(struct reader *reader, const struct buffer *bytes)
     return ok;
 }
 
+static const char *preset_spill_folder(struct arena *arena)
+{
+    const char *folder = getenv("TMPDIR");
+    return folder != NULL && folder[0] != '\0' ? arena_strdup(arena, folder) : "/tmp";
+}
+
 bool config_read(const char *path, struct arena *arena, struct config *config, struct error *err)
 {
     struct reader reader = {.path = path, .arena = arena, .config = config, .err = err};
     struct buffer bytes;
-    *config = (struct config){.path = arena_strdup(arena, path)};
+    *config = (struct config){.path = arena_strdup(arena, path),
+                              .spill_folder = preset_spill_folder(arena)};
     preset_settings(config);
     buffer_init(&bytes, FILE_MAX);
     bool ok = read_file(path, &bytes, err) && read_yaml(&reader, &bytes);

@@ -67,11 +67,16 @@ struct config {
 
     /* limits, with their defaults (config.c has the table of names, ranges and defaults) */
     int copy_workers;              /* copy_workers: 2 */
+    int index_workers;             /* index_workers: 2, per shard */
     int lanes;                     /* lanes: 2, per shard */
     int source_connections_max;    /* source_connections_max: 8 */
     int64_t source_rate_max;       /* source_rate_max: bytes/s, 0 is no limit */
+    int64_t replica_lag_max_s;     /* throttle.source_replica_lag_max: 0 is no limit */
+    int source_active_max;         /* throttle.source_active_max: sessions, 0 is no limit */
     int64_t row_bytes_max;         /* row_bytes_max: 32 MiB */
     int64_t queue_bytes_max;       /* queue_bytes_max: 64 MiB, over all lanes */
+    int64_t spill_bytes_max;       /* spill_bytes_max: 4 GiB, on disk, over all lanes; 0: none */
+    const char *spill_folder;      /* spill_dir: TMPDIR, or /tmp */
     int chunk_ms;                  /* chunk_ms: 1000, aimed-at time of one chunk */
     int64_t wal_budget;            /* wal_budget: of each slot of ours, to warn of; 0 is none */
     int64_t verify_every_s;        /* verify.every: seconds between passes, 0 is never */

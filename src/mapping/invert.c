@@ -5,7 +5,7 @@
 #include "pg/oid.h"
 #include "pg/quote.h"
 
-enum { LIST_MAX = 1 << 20, NAME_MAX_BYTES = 63 };
+enum { LIST_MAX = 1 << 20 };
 
 /* ---- the inverse of a column ---- */
 
@@ -239,12 +239,6 @@ static struct config_mapping reversed_mapping(const struct mapping_set *set,
     };
 }
 
-/* Cut where the server would cut it, but never in its suffix. */
-static const char *with_suffix(struct arena *arena, const char *name, const char *suffix)
-{
-    return arena_printf(arena, "%.*s%s", (int)(NAME_MAX_BYTES - strlen(suffix)), name, suffix);
-}
-
 void invert_servers(const struct config *config, unsigned shard, struct arena *arena,
                     struct config *back)
 {
@@ -257,8 +251,8 @@ void invert_servers(const struct config *config, unsigned shard, struct arena *a
     back->schema_file = NULL;
     back->shard_by_count = back->accept_losses_count = 0;
     back->verify_every_s = 0;
-    back->slot = with_suffix(arena, config->slot, arena_printf(arena, "_back_%u", shard));
-    back->publication = with_suffix(arena, config->publication, "_back");
+    back->slot = name_join(arena, config->slot, arena_printf(arena, "_back_%u", shard));
+    back->publication = name_join(arena, config->publication, "_back");
     back->mappings_count = 0;
     back->mappings = NULL;
 }

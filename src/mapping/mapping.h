@@ -77,6 +77,10 @@ struct mapping {
     bool serial_lane;        /* the target has unique or exclusion constraints besides the key, or
                                 equal keys may differ as texts: the order within the table is the
                                 source's */
+    bool whole_lane;         /* it, or another mapping into its target table, is copied whole: its
+                                changes have lanes of their own (lane.h) */
+    bool key_unique;         /* the target itself keeps rows of one key apart: its primary key has no
+                                column besides (R15) */
     bool merged;             /* several mappings feed this target table */
     /* Turned round: so many mappings together give one row of the target (a split), which is then read
      * and written as a whole (rejoin.h). 1 of all others. */

@@ -15,6 +15,7 @@ struct builder {
     struct statement_param params[RELATION_COLUMNS_MAX];
     unsigned params_count;
     bool many; /* rows: a parameter is an array */
+    bool tells_keys;
     bool at_source; /* parameters are bound there, under the source's own types */
 };
 
@@ -36,6 +37,7 @@ static const char *builder_finish(struct builder *builder, struct arena *arena,
         *statement = (struct statement){
             .sql = sql,
             .params_count = builder->params_count,
+            .tells_keys = builder->tells_keys,
             .params = arena_memdup(arena, builder->params,
                                    builder->params_count * sizeof builder->params[0]),
             .may_miss = builder->mapping->where != NULL,
@@ -438,6 +440,49 @@ static void put_match_one(struct builder *builder)
     buffer_puts(sql, " LIMIT 1)");
 }
 
+static bool is_set(const struct mapping *mapping, int attnum, const struct column_set *present)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (mapping->items[i].target->attnum == attnum)
+            return column_set_within(&mapping->items[i].select->uses, present);
+    }
+    return false;
+}
+
+/* Then two rows of one key would become equal in it, which it refuses. */
+static bool sets_primary_key(const struct mapping *mapping, const struct column_set *present)
+{
+    for (unsigned u = 0; u < mapping->target->uniques_count; u++) {
+        const struct unique_index *index = &mapping->target->uniques[u];
+        bool all = index->primary;
+        for (unsigned i = 0; all && i < index->count; i++)
+            all = is_set(mapping, index->attnums[i], present);
+        if (all)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * How many rows were touched does not tell that each key was met once: of one there may be two and of
+ * another none. Where the target does not exclude that, the keys are looked at.
+ */
+static void put_returning(struct builder *builder)
+{
+    const struct mapping *mapping = builder->mapping;
+    const char *comma = " RETURNING ";
+    if (!mapping->has_key || mapping->key_unique)
+        return;
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (!mapping_item_is_key(mapping, i))
+            continue;
+        buffer_printf(&builder->sql, "%sm.", comma);
+        quote_ident(&builder->sql, item_target_name(mapping, i));
+        comma = ", ";
+    }
+    builder->tells_keys = true;
+}
+
 bool statement_missing(const struct mapping *mapping, const struct column_set *present,
                        bool makes_row, struct column_set *missing)
 {
@@ -579,6 +624,8 @@ void statement_update(const struct mapping *mapping, const struct column_set *pr
     put_where(builder);
     buffer_puts(&builder->sql, ") AS m WHERE ");
     put_match_one(builder);
+    if (!sets_primary_key(mapping, present))
+        put_returning(builder);
     builder_finish(builder, arena, statement);
 }
 
@@ -608,6 +655,7 @@ void statement_delete(const struct mapping *mapping, bool many, struct arena *ar
         put_where(builder);
     buffer_puts(sql, ") AS m WHERE ");
     put_match_one(builder);
+    put_returning(builder);
     builder_finish(builder, arena, statement);
 }
 

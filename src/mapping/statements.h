@@ -41,6 +41,7 @@ struct statement {
     unsigned params_count;
     struct statement_param *params;
     bool may_miss; /* touching no row is no conflict (`where`) */
+    bool tells_keys; /* returns the key of each row that it touched: no two may have the same */
 };
 
 /*

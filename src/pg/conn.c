@@ -228,6 +228,14 @@ static const char *conn_option(const PQconninfoOption *options, const char *keyw
     return "";
 }
 
+bool conn_holds_password(const char *conninfo)
+{
+    PQconninfoOption *options = conn_options(conninfo);
+    bool holds = options != NULL && conn_option(options, "password")[0] != '\0';
+    PQconninfoFree(options);
+    return holds;
+}
+
 char *conn_redact(const char *conninfo)
 {
     static const char *const shown[] = {"host", "port", "dbname", "user"};

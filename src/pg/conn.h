@@ -37,6 +37,9 @@ bool conn_pin_plans(PGconn *conn, struct error *err) MUST_CHECK;
 /* Whether this session has session_replication_role = replica (CONN_APPLY asks for it). */
 bool conn_is_replica_role(PGconn *conn);
 
+/* Whether the string itself holds a password, in whichever form. */
+bool conn_holds_password(const char *conninfo);
+
 /* host, port, dbname and user only. Caller frees. */
 char *conn_redact(const char *conninfo);
 

@@ -58,6 +58,29 @@ void quote_element(struct buffer *out, const char *bytes, size_t length)
     buffer_putc(out, '"');
 }
 
+char *name_join(struct arena *arena, const char *prefix, const char *suffix)
+{
+    size_t length = strlen(prefix), room = NAME_MAX_BYTES - strlen(suffix);
+    CHECK(strlen(suffix) < NAME_MAX_BYTES);
+    if (length > room)
+        length = room;
+    while (length > 0 && ((unsigned char)prefix[length] & 0xC0) == 0x80)
+        length--;
+    return arena_printf(arena, "%.*s%s", (int)length, prefix, suffix);
+}
+
+const char *sql_find(const char *sql, const char *word)
+{
+    char quote = '\0';
+    for (; *sql != '\0'; sql++) {
+        if (quote == '\0' && strncmp(sql, word, strlen(word)) == 0)
+            return sql;
+        if (quote != '\0' ? *sql == quote : *sql == '"' || *sql == '\'')
+            quote = quote != '\0' ? '\0' : *sql;
+    }
+    return NULL;
+}
+
 char *quote_ident_dup(struct arena *arena, const char *name)
 {
     struct buffer text;

@@ -15,6 +15,14 @@ void quote_literal(struct buffer *out, const char *text);
 /* "like \"this\"", NULL for null bytes: an element of an array's text, '{' and ',' not included. */
 void quote_element(struct buffer *out, const char *bytes, size_t length);
 
+/* prefix and suffix as one name, in at most NAME_MAX_BYTES: the server would cut it there, in silence. It
+ * is the prefix that is cut, between two characters of UTF-8. */
+enum { NAME_MAX_BYTES = 63 };
+char *name_join(struct arena *arena, const char *prefix, const char *suffix);
+
+/* The first `word` of SQL that the server has written which is not within "a name" or 'a text'; NULL: none. */
+const char *sql_find(const char *sql, const char *word);
+
 char *quote_ident_dup(struct arena *arena, const char *name);
 char *quote_name_dup(struct arena *arena, const char *schema, const char *name);
 

@@ -6,6 +6,8 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+/* The first key of the advisory locks by which workers take tables; the second is the table's. */
+#define CLAIMS "pg_catalog.hashtext('portage.deferred')"
 #define OURS_NOT "NOT IN ('pg_catalog', 'information_schema', 'portage')"
 
 /* ---- taking away ---- */
@@ -207,11 +209,26 @@ static bool drop_if_invalid(PGconn *shard, const char *schema, const char *index
                      err);
 }
 
+/* What a failed build leaves behind would go on to enforce its uniqueness, and to cost each write. */
+static bool build_concurrently(PGconn *shard, const char *schema, const char *index, const char *sql,
+                               struct arena *arena, struct error *err)
+{
+    bool gone;
+    struct error second = ERROR_INIT;
+    if (conn_exec(shard, sql, err))
+        return true;
+    error_context(err, "%s", sql);
+    if (PQstatus(shard) == CONNECTION_OK && !drop_if_invalid(shard, schema, index, arena, &gone, &second))
+        log_warning("the index %s.%s was not built, and is there still: %s", schema, index,
+                    second.message);
+    return false;
+}
+
 /* `CREATE [UNIQUE] INDEX name ON …` as CREATE INDEX CONCURRENTLY, on another table if one is given. */
 static const char *concurrent_definition(struct arena *arena, const struct deferred *item,
                                          const char *index, const char *table)
 {
-    const char *using = strstr(item->definition, " USING ");
+    const char *using = sql_find(item->definition, " USING ");
     bool unique = strncmp(item->definition, "CREATE UNIQUE", 13) == 0;
     CHECK(using != NULL); /* pg_get_indexdef() always writes it */
     return arena_printf(arena, "CREATE %sINDEX CONCURRENTLY %s ON %s%s", unique ? "UNIQUE " : "",
@@ -224,14 +241,14 @@ static bool build_plain_index(PGconn *shard, const struct deferred *item, struct
     bool exists;
     if (!drop_if_invalid(shard, item->schema, item->name, arena, &exists, err))
         return false;
-    return exists || conn_exec(shard,
-                               concurrent_definition(arena, item, item->name,
-                                                     name_of(arena, item)),
-                               err);
+    return exists || build_concurrently(shard, item->schema, item->name,
+                                        concurrent_definition(arena, item, item->name,
+                                                              name_of(arena, item)),
+                                        arena, err);
 }
 
 static const char leaves_sql[] =
-    "SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree($1::regclass) p"
+    "SELECT n.nspname, c.relname, c.oid FROM pg_catalog.pg_partition_tree($1::regclass) p"
     "  JOIN pg_catalog.pg_class c ON c.oid = p.relid"
     "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE p.isleaf AND NOT EXISTS ("
@@ -253,14 +270,15 @@ static bool build_partitioned_index(PGconn *shard, const struct deferred *item,
     bool ok = leaves != NULL;
     for (int row = 0; ok && row < PQntuples(leaves); row++) {
         const char *schema = result_text(leaves, row, 0), *leaf = result_text(leaves, row, 1);
-        /* names are cut at 63 bytes: the number keeps them apart */
-        const char *index = arena_printf(arena, "%.40s_%s_%d", leaf, item->ordinal, row);
+        /* the same one when we begin again, whatever is attached by then */
+        const char *index = name_join(
+            arena, leaf, arena_printf(arena, "_%s_%s", item->ordinal, result_text(leaves, row, 2)));
         ok = !stop_requested(stop) || stop_error(err);
         ok = ok && drop_if_invalid(shard, schema, index, arena, &exists, err) &&
-             (exists || conn_exec(shard,
-                                  concurrent_definition(arena, item, index,
-                                                        quote_name_dup(arena, schema, leaf)),
-                                  err)) &&
+             (exists || build_concurrently(shard, schema, index,
+                                           concurrent_definition(arena, item, index,
+                                                                 quote_name_dup(arena, schema, leaf)),
+                                           arena, err)) &&
              exec_patiently(shard,
                             arena_printf(arena, "ALTER INDEX %s ATTACH PARTITION %s", parent,
                                          quote_name_dup(arena, schema, index)),
@@ -287,9 +305,11 @@ static bool build_unique(PGconn *shard, const struct deferred *item, struct aren
                                                   name, item->definition),
                               stop, err);
     if (!drop_if_invalid(shard, item->schema, item->name, arena, &exists, err) ||
-        (!exists && !conn_exec(shard, arena_printf(arena, "CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %.*s",
-                                                   name, table, (int)length, columns),
-                               err)))
+        (!exists &&
+         !build_concurrently(shard, item->schema, item->name,
+                             arena_printf(arena, "CREATE UNIQUE INDEX CONCURRENTLY %s ON %s %.*s", name,
+                                          table, (int)length, columns),
+                             arena, err)))
         return false;
     return exec_patiently(shard,
                           arena_printf(arena, "ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX"
@@ -342,60 +362,148 @@ static bool build(PGconn *shard, const struct deferred *item, struct arena *aren
     return build_exclusion(shard, item, arena, stop, err);
 }
 
-static bool record(PGconn *shard, const struct deferred *item, const char *sql, struct error *err)
-{
-    PGresult *result = conn_query(shard, sql, 1, &item->ordinal, err);
-    PQclear(result);
-    return result != NULL;
-}
+/* ---- whose turn it is ---- */
+
+enum { BUSY_WAIT_US = 200 * 1000 };
+
+/* What is not built yet, of tables that are there. */
+#define WAITING                                                                                    \
+    "  FROM portage.deferred d"                                                                    \
+    "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"                               \
+    "  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.table_name"          \
+    " WHERE d.state <> 'done' AND d.kind NOT IN ('foreign key', 'trigger')"
+
+/*
+ * The next object that nobody builds, of a table that nobody builds on. What was begun and never ended
+ * comes first. The locks are the session's: those of a worker that is gone end when the server is done with
+ * it. OFFSET 0 and CASE: a lock must be tried for no row but the next.
+ */
+static const char claim_sql[] =
+    "WITH next AS ("
+    "  SELECT d.*, c.relkind = 'p' AS partitioned,"
+    "         pg_catalog.hashtext(pg_catalog.format('%I.%I', d.table_schema, d.table_name)) AS own"
+    WAITING " ORDER BY d.state <> 'building', d.ordinal OFFSET 0)"
+    " SELECT ordinal, kind, table_schema, table_name, name, definition, partitioned FROM next"
+    "  WHERE CASE WHEN pg_catalog.pg_try_advisory_lock(" CLAIMS ", own) THEN true ELSE false END"
+    "  LIMIT 1";
+
+static const char any_waiting_sql[] = "SELECT EXISTS (SELECT" WAITING ")";
+
+/* No row: it was built between our look and our lock. */
+static const char begin_sql[] =
+    "UPDATE portage.deferred SET state = 'building', started_at = pg_catalog.clock_timestamp()"
+    " WHERE ordinal = $1::int AND state <> 'done' RETURNING ordinal";
+
+static const char end_sql[] =
+    "UPDATE portage.deferred SET state = 'done', finished_at = pg_catalog.clock_timestamp()"
+    " WHERE ordinal = $1::int";
 
 static bool build_and_record(PGconn *shard, const struct deferred *item, struct stop *stop,
                              struct error *err)
 {
     struct arena arena;
     int64_t begun_us = clock_monotonic_us();
+    PGresult *begun = conn_query(shard, begin_sql, 1, &item->ordinal, err);
+    bool ok = begun != NULL, ours = ok && PQntuples(begun) == 1;
+    PQclear(begun);
+    if (!ours)
+        return ok;
+    log_debug("building %s %s of %s.%s", item->kind, item->name, item->schema, item->table);
     arena_init(&arena, 16 * 1024);
-    bool ok = record(shard, item,
-                     "UPDATE portage.deferred SET state = 'building',"
-                     " started_at = pg_catalog.clock_timestamp() WHERE ordinal = $1::int", err) &&
-              build(shard, item, &arena, stop, err) &&
-              record(shard, item,
-                     "UPDATE portage.deferred SET state = 'done',"
-                     " finished_at = pg_catalog.clock_timestamp() WHERE ordinal = $1::int", err);
+    PGresult *ended = NULL;
+    if (build(shard, item, &arena, stop, err))
+        ended = conn_query(shard, end_sql, 1, &item->ordinal, err);
+    ok = ended != NULL;
+    PQclear(ended);
     arena_release(&arena);
     if (!ok)
         return error_context(err, "%s %s of %s.%s", item->kind, item->name, item->schema,
                              item->table);
-    log_debug("built %s %s of %s.%s in %lld ms", item->kind, item->name, item->schema, item->table,
-              (long long)(clock_monotonic_us() - begun_us) / 1000);
+    log_info("built %s %s of %s.%s in %.1f s", item->kind, item->name, item->schema, item->table,
+             (double)(clock_monotonic_us() - begun_us) / 1e6);
     return true;
 }
 
-static const char waiting_sql[] =
-    "SELECT d.ordinal, d.kind, d.table_schema, d.table_name, d.name, d.definition,"
-    "       c.relkind = 'p'"
-    "  FROM portage.deferred d"
-    "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
-    "  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.table_name"
-    " WHERE d.state <> 'done' AND d.kind NOT IN ('foreign key', 'trigger')"
-    " ORDER BY pg_catalog.array_position(ARRAY['index', 'unique', 'exclusion'], d.kind), d.ordinal";
+/* Builds one; *found: there was one that we could have. */
+static bool build_next(PGconn *shard, struct stop *stop, bool *found, struct error *err)
+{
+    PGresult *claimed = conn_query(shard, claim_sql, 0, NULL, err);
+    bool ok = claimed != NULL;
+    *found = ok && PQntuples(claimed) == 1;
+    if (*found) {
+        struct deferred item = {
+            .ordinal = result_text(claimed, 0, 0), .kind = result_text(claimed, 0, 1),
+            .schema = result_text(claimed, 0, 2), .table = result_text(claimed, 0, 3),
+            .name = result_text(claimed, 0, 4), .definition = result_text(claimed, 0, 5),
+            .partitioned = result_bool(claimed, 0, 6),
+        };
+        ok = build_and_record(shard, &item, stop, err) &&
+             conn_exec(shard, "SELECT pg_catalog.pg_advisory_unlock_all()", err);
+    }
+    PQclear(claimed);
+    return ok;
+}
+
+static bool any_waiting(PGconn *shard, bool *any, struct error *err)
+{
+    PGresult *result = conn_query_row(shard, any_waiting_sql, 0, NULL, err);
+    if (result == NULL)
+        return false;
+    *any = result_bool(result, 0, 0);
+    PQclear(result);
+    return true;
+}
 
 bool deferred_build(PGconn *shard, struct stop *stop, struct error *err)
 {
+    bool found, any = true;
     if (!conn_exec(shard, "SET maintenance_work_mem = '256MB'", err))
         return false;
-    PGresult *waiting = conn_query(shard, waiting_sql, 0, NULL, err);
-    bool ok = waiting != NULL;
-    for (int row = 0; ok && row < PQntuples(waiting); row++) {
-        struct deferred item = {
-            .ordinal = result_text(waiting, row, 0), .kind = result_text(waiting, row, 1),
-            .schema = result_text(waiting, row, 2), .table = result_text(waiting, row, 3),
-            .name = result_text(waiting, row, 4), .definition = result_text(waiting, row, 5),
-            .partitioned = result_bool(waiting, row, 6),
-        };
-        ok = (!stop_requested(stop) || stop_error(err)) &&
-             build_and_record(shard, &item, stop, err);
+    while (any) {
+        if (stop_requested(stop))
+            return stop_error(err);
+        if (!build_next(shard, stop, &found, err))
+            return false;
+        if (!found && !any_waiting(shard, &any, err))
+            return false;
+        if (!found && any)
+            stop_wait(stop, BUSY_WAIT_US);
     }
-    PQclear(waiting);
-    return ok;
+    return true;
+}
+
+/* ---- how far it is ---- */
+
+/* Who holds the claim on a table is the one that builds: it works on one object at a time. */
+static const char under_way_sql[] =
+    "SELECT d.kind, d.table_schema || '.' || d.table_name, d.name, COALESCE(p.phase, ''),"
+    "       CASE WHEN p.phase LIKE '%tuples%' THEN p.tuples_done ELSE p.blocks_done END,"
+    "       CASE WHEN p.phase LIKE '%tuples%' THEN p.tuples_total ELSE p.blocks_total END,"
+    "       EXTRACT(epoch FROM pg_catalog.clock_timestamp() - d.started_at)::bigint"
+    "  FROM portage.deferred d"
+    "  JOIN LATERAL (SELECT DISTINCT pid FROM pg_catalog.pg_locks"
+    "         WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+    "           AND database = (SELECT oid FROM pg_catalog.pg_database"
+    "                            WHERE datname = pg_catalog.current_database())"
+    "           AND classid::bigint = " CLAIMS "::bigint & 4294967295"
+    "           AND objid::bigint = pg_catalog.hashtext(pg_catalog.format('%I.%I', d.table_schema,"
+    "                                 d.table_name))::bigint & 4294967295) AS holder ON true"
+    "  LEFT JOIN pg_catalog.pg_stat_progress_create_index p USING (pid)"
+    " WHERE d.state = 'building' ORDER BY d.started_at";
+
+bool deferred_under_way(PGconn *shard, unsigned number, json_t *list, struct error *err)
+{
+    PGresult *result = conn_query(shard, under_way_sql, 0, NULL, err);
+    if (result == NULL)
+        return error_context(err, "reading which indexes are being built");
+    for (int row = 0; row < PQntuples(result); row++)
+        json_array_append_new(
+            list, json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "shard", (int)number, "kind",
+                            result_text(result, row, 0), "table", result_text(result, row, 1), "name",
+                            result_text(result, row, 2), "phase", result_text(result, row, 3), "done",
+                            (json_int_t)result_int(result, row, 4), "total",
+                            (json_int_t)result_int(result, row, 5), "seconds",
+                            (json_int_t)result_int(result, row, 6)));
+    PQclear(result);
+    return true;
 }

@@ -29,7 +29,12 @@ bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err) M
 bool deferred_take_unique(PGconn *shard, const char *schema, const char *table,
                           struct error *err) MUST_CHECK;
 
-/* Builds the indexes and constraints that wait, one after the other; each is recorded when it is done. */
+/* Builds the indexes and constraints that wait, and returns when nothing is left; each is recorded when it is
+ * done. Several sessions may do so at once: they share the tables, one builder each. */
 bool deferred_build(PGconn *shard, struct stop *stop, struct error *err) MUST_CHECK;
+
+/* Appends what is being built at this moment: {shard, kind, table, name, phase, done, total, seconds}.
+ * `phase`, `done` and `total` are pg_stat_progress_create_index's; "" and 0 for what is no index. */
+bool deferred_under_way(PGconn *shard, unsigned number, json_t *list, struct error *err) MUST_CHECK;
 
 #endif

@@ -1,21 +1,20 @@
 #include "run/engine.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "copy/copier.h"
 #include "pg/conn.h"
-#include "run/deferred.h"
+#include "pg/quote.h"
+#include "run/builders.h"
 #include "run/direction.h"
 #include "run/gates.h"
+#include "run/load.h"
 #include "run/prepare.h"
 #include "run/proof.h"
 #include "run/report.h"
 #include "run/rest.h"
+#include "run/spilled.h"
 #include "run/wal_watch.h"
 #include "run/watch.h"
 #include "state/journal.h"
-#include "switchover/acting.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -28,13 +27,6 @@ enum stage { STAGE_COPYING, STAGE_INDEXING, STAGE_READY, STAGE_BACKWARD };
 
 static const char *const stage_names[] = {"copying", "indexing", "ready", "backward"};
 
-struct builder {
-    struct engine *engine;
-    unsigned shard;
-    pthread_t thread;
-    atomic_bool done;
-};
-
 struct engine {
     struct migration *migration;
     PGconn *lock;
@@ -42,6 +34,7 @@ struct engine {
     struct stop *outer;
     struct stop stop; /* of this incarnation */
     struct arena arena; /* keys of the loaded state */
+    const char *whole_tables; /* names of those with whole_lane, as an array of texts */
     struct flow *flows; /* forward one, backward one a shard */
     unsigned flows_count;
     struct backward *backward; /* NULL forward */
@@ -49,15 +42,16 @@ struct engine {
     struct inflight *inflight;
     struct copier *copier;
     bool copier_runs;
-    struct builder *builders; /* one a shard */
-    bool builders_run;
+    struct builders *builders; /* NULL but in STAGE_INDEXING */
     struct proof *proof; /* verify, when it is ready and asked for */
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
+    struct load load;
     struct watch *watches; /* one a flow: of what it comes from */
     struct gates gates;
     struct wal_watch wal;
     struct report report;
+    struct spilled spilled;
     int64_t lock_checked_us;
     bool turned; /* it ended because the other side is live now */
 };
@@ -108,12 +102,30 @@ static bool load_backward(struct engine *engine, struct error *err)
     return true;
 }
 
+static const char *name_whole_tables(const struct mapping_set *set, struct arena *arena)
+{
+    struct buffer names;
+    buffer_init(&names, 4 << 20);
+    buffer_putc(&names, '{');
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct mapping *mapping = &set->mappings[m];
+        if (!mapping->whole_lane)
+            continue;
+        if (names.length > 1)
+            buffer_putc(&names, ',');
+        quote_element(&names, mapping->name, strlen(mapping->name));
+    }
+    buffer_putc(&names, '}');
+    return arena_take(arena, &names);
+}
+
 static void engine_init(struct engine *engine, _Atomic lsn_t *suspects)
 {
     struct migration *migration = engine->migration;
     struct backward *backward = engine->backward;
     stop_init(&engine->stop);
     arena_init(&engine->arena, 64 * 1024);
+    engine->whole_tables = name_whole_tables(&migration->set, &engine->arena);
     engine->inflight = inflight_new();
     engine->flows_count = backward != NULL ? backward->count : 1;
     engine->flows = check_calloc(engine->flows_count, sizeof *engine->flows);
@@ -124,7 +136,6 @@ static void engine_init(struct engine *engine, _Atomic lsn_t *suspects)
         engine->flows[f].stream.rivals = engine->flows_count - 1;
         watch_init(&engine->watches[f], engine->flows[f].migration);
     }
-    engine->builders = check_calloc(migration->shards_count, sizeof *engine->builders);
 }
 
 static void engine_release(struct engine *engine)
@@ -137,17 +148,11 @@ static void engine_release(struct engine *engine)
     free(engine->watches);
     inflight_free(engine->inflight);
     free(engine->flows);
-    free(engine->builders);
     arena_release(&engine->arena);
     stop_release(&engine->stop);
 }
 
 /* ---- threads ---- */
-
-static void thread_start(pthread_t *thread, void *(*main)(void *), void *argument)
-{
-    CHECK(pthread_create(thread, NULL, main, argument) == 0);
-}
 
 static void start_threads(struct engine *engine)
 {
@@ -174,76 +179,53 @@ static void end_copier(struct engine *engine)
     engine->copier_runs = false;
 }
 
-static void end_builders(struct engine *engine)
-{
-    for (unsigned s = 0; engine->builders_run && s < engine->migration->shards_count; s++)
-        pthread_join(engine->builders[s].thread, NULL);
-    engine->builders_run = false;
-}
-
 static void end_threads(struct engine *engine)
 {
     stop_request(&engine->stop);
     end_copier(engine);
-    end_builders(engine);
+    builders_end(engine->builders);
     proof_end(engine->proof);
     rest_end(engine->rest);
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_join(&engine->flows[f]);
 }
 
-static void *builder_main(void *argument)
-{
-    struct builder *builder = argument;
-    struct engine *engine = builder->engine;
-    struct error err = ERROR_INIT;
-    char subject[32];
-    snprintf(subject, sizeof subject, "shard %u indexes", builder->shard);
-    log_set_subject(subject);
-    /* as the lanes do, so that it shows what they may */
-    PGconn *conn = conn_open(engine->migration->config->shards[builder->shard].text, CONN_APPLY,
-                             "indexes", &err);
-    bool keys = conn != NULL && conn_is_replica_role(conn);
-    if (conn != NULL && !keys)
-        log_info("foreign keys and triggers come with the cutover: they would act on what is applied, as"
-                 " \"%s\" may not set session_replication_role",
-                 PQuser(conn));
-    if (conn == NULL || !deferred_build(conn, &engine->stop, &err) ||
-        (keys && !acting_build(conn, &engine->stop, &err))) {
-        error_context(&err, "shard %u", builder->shard);
-        stop_fail(&engine->stop, &err);
-    }
-    conn_close(conn);
-    atomic_store(&builder->done, true);
-    return NULL;
-}
-
-static void start_builders(struct engine *engine)
-{
-    for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        engine->builders[s] = (struct builder){.engine = engine, .shard = s};
-        thread_start(&engine->builders[s].thread, builder_main, &engine->builders[s]);
-    }
-    engine->builders_run = true;
-}
-
 /* ---- supervision ---- */
 
-/* Step 8. */
+/* Step 8, of the tables of one kind: each kind has lanes of its own. */
+static bool drop_chunks_of(struct engine *engine, unsigned shard, bool whole, struct error *err)
+{
+    const struct mapping_set *set = &engine->migration->set;
+    const struct flow *flow = &engine->flows[0];
+    lsn_t progress = 0;
+    bool any = false;
+    for (unsigned m = 0; m < set->count && !any; m++) {
+        any = set->mappings[m].whole_lane == whole;
+        if (any)
+            progress = flow_progress(flow, shard, &set->mappings[m]);
+    }
+    if (any && !chunk_drop(engine->migration->shards[shard], engine->whole_tables, whole, progress,
+                           err))
+        return false;
+    for (unsigned m = 0; m < set->count; m++) {
+        if (set->mappings[m].whole_lane == whole)
+            holds_drop_chunks(flow->stream.holds, &set->mappings[m], shard, progress);
+    }
+    return true;
+}
+
 static bool drop_chunks(struct engine *engine, struct error *err)
 {
     for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        lsn_t progress = flow_progress(&engine->flows[0], s);
-        if (!chunk_drop(engine->migration->shards[s], progress, err))
+        if (!drop_chunks_of(engine, s, false, err) || !drop_chunks_of(engine, s, true, err))
             return false;
-        holds_drop_chunks(engine->flows[0].stream.holds, s, progress);
     }
     return true;
 }
 
 static bool supervise_copy(struct engine *engine, struct error *err)
 {
-    if (!drop_chunks(engine, err))
+    if (!drop_chunks(engine, err) || !load_watch(&engine->load, engine->copier, err))
         return false;
     if (!flow_all(&engine->flows[0], holds_steady))
         return true;
@@ -251,25 +233,18 @@ static bool supervise_copy(struct engine *engine, struct error *err)
         return false;
     end_copier(engine);
     engine->stage = STAGE_INDEXING;
-    return phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
-}
-
-static bool builders_done(const struct engine *engine)
-{
-    for (unsigned s = 0; s < engine->migration->shards_count; s++) {
-        if (!atomic_load(&engine->builders[s].done))
-            return false;
-    }
-    return true;
+    return load_end(&engine->load, err) &&
+           phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
 }
 
 static bool supervise_indexing(struct engine *engine, struct error *err)
 {
-    if (!engine->builders_run)
-        start_builders(engine);
-    if (!builders_done(engine) || stop_requested(&engine->stop))
+    if (engine->builders == NULL)
+        engine->builders = builders_start(engine->migration->config, &engine->stop);
+    if (!builders_done(engine->builders) || stop_requested(&engine->stop))
         return true;
-    end_builders(engine);
+    builders_end(engine->builders);
+    engine->builders = NULL;
     engine->stage = STAGE_READY;
     if (!phase_set(engine->migration->shards[0], engine->epoch, "ready", err))
         return false;
@@ -314,7 +289,8 @@ static bool check_steady(struct engine *engine, struct error *err)
 static bool supervise_forward(struct engine *engine, struct error *err)
 {
     bool quiet = engine->stage == STAGE_READY;
-    if (!watch_source(&engine->watches[0], quiet, err) || !check_steady(engine, err))
+    int64_t marker = atomic_load(&engine->flows[0].stream.marker);
+    if (!watch_source(&engine->watches[0], quiet, marker, err) || !check_steady(engine, err))
         return false;
     if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
         return false;
@@ -324,10 +300,15 @@ static bool supervise_forward(struct engine *engine, struct error *err)
 static bool supervise_backward(struct engine *engine, struct error *err)
 {
     for (unsigned f = 0; f < engine->flows_count; f++) {
-        if (!watch_source(&engine->watches[f], true, err))
+        if (!watch_source(&engine->watches[f], true, 0, err))
             return error_context(err, "the way back from shard %u", f);
     }
     return true;
+}
+
+static enum telling telling(enum stage stage)
+{
+    return stage == STAGE_COPYING ? TELL_COPY : stage == STAGE_INDEXING ? TELL_INDEXES : TELL_STREAM;
 }
 
 static bool supervise(struct engine *engine, struct error *err)
@@ -337,11 +318,12 @@ static bool supervise(struct engine *engine, struct error *err)
             return stop_error(err);
         if (!check_lock(engine, err) || !check_direction(engine, err) ||
             !wal_watch_look(&engine->wal, err) ||
-            !report_tell(&engine->report, stage_names[engine->stage],
-                         engine->stage == STAGE_COPYING, err))
+            !report_tell(&engine->report, stage_names[engine->stage], telling(engine->stage), err))
             return false;
-        if (!(engine->backward != NULL ? supervise_backward(engine, err)
-                                       : supervise_forward(engine, err)))
+        if (engine->backward != NULL && !supervise_backward(engine, err))
+            return false;
+        if (engine->backward == NULL &&
+            (!supervise_forward(engine, err) || !spilled_tell(&engine->spilled, err)))
             return false;
         if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
             !gates_tend(&engine->gates, err))
@@ -360,6 +342,7 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
                             .epoch = epoch,
                             .outer = outer};
     engine_init(&engine, suspects);
+    load_init(&engine.load, migration);
     gates_init(&engine.gates, migration);
     engine.wal = (struct wal_watch){.migration = migration,
                                     .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
@@ -367,10 +350,13 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {
         report_init(&engine.report, migration, engine.flows, engine.flows_count);
+        spilled_init(&engine.spilled, migration->control, &engine.flows[0]);
+        engine.report.waits_for = engine.load.waits_for;
         start_threads(&engine);
         ok = supervise(&engine, err);
         end_threads(&engine);
         report_release(&engine.report);
+        spilled_release(&engine.spilled);
     }
     gates_release(&engine.gates);
     *turned = engine.turned;

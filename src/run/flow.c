@@ -9,6 +9,7 @@ void flow_init(struct flow *flow, struct migration *migration, unsigned number, 
                _Atomic lsn_t *suspect, struct stop *stop)
 {
     const struct config *config = migration->config;
+    unsigned lanes = migration_lanes(migration);
     *flow = (struct flow){.migration = migration};
     flow->stream = (struct stream){
         .config = config,
@@ -18,7 +19,9 @@ void flow_init(struct flow *flow, struct migration *migration, unsigned number, 
         .number = number,
         .epoch = epoch,
         .suspect = suspect,
-        .lanes_count = migration->shards_count * (unsigned)config->lanes,
+        .lanes_count = migration->shards_count * lanes,
+        .lanes_per_shard = lanes,
+        .spill = {.folder = config->spill_folder, .bytes_max = config->spill_bytes_max},
     };
     flow->stream.readback =
         readback_new(config->source.text, connections_readback(config, flow->stream.lanes_count), stop);
@@ -48,24 +51,48 @@ void flow_load_steady(struct flow *flow)
 
 static bool load_shard(struct flow *flow, unsigned shard, struct error *err)
 {
-    const struct config *config = flow->migration->config;
-    for (unsigned l = 0; l < (unsigned)config->lanes; l++) {
-        struct lane *lane = lane_new(&flow->stream, shard, l, config->shards[shard].text);
-        flow->stream.lanes[shard * (unsigned)config->lanes + l] = lane;
+    const char *conninfo = flow->migration->config->shards[shard].text;
+    for (unsigned l = 0; l < flow->stream.lanes_per_shard; l++) {
+        struct lane *lane = lane_new(&flow->stream, shard, l, conninfo);
+        flow->stream.lanes[shard * flow->stream.lanes_per_shard + l] = lane;
         if (!lane_load(lane, flow->migration->shards[shard], err))
             return error_context(err, "reading the state of shard %u", shard);
     }
     return true;
 }
 
+static lsn_t least_progress(const struct flow *flow, unsigned shard, unsigned from, unsigned to)
+{
+    struct lane *const *lanes = &flow->stream.lanes[shard * flow->stream.lanes_per_shard];
+    lsn_t least = UINT64_MAX;
+    for (unsigned l = from; l < to; l++) {
+        lsn_t progress = lane_progress(lanes[l]);
+        least = progress < least ? progress : least;
+    }
+    return least;
+}
+
+/* Whether a table that is copied whole may go on hold. */
+static bool may_spill(const struct flow *flow)
+{
+    const struct mapping_set *set = &flow->migration->set;
+    for (unsigned m = 0; m < set->count; m++) {
+        if (set->mappings[m].whole_lane && !holds_steady(flow->stream.holds, &set->mappings[m]))
+            return flow->stream.spill.bytes_max > 0;
+    }
+    return false;
+}
+
 bool flow_load_lanes(struct flow *flow, struct error *err)
 {
     const struct migration *migration = flow->migration;
     lsn_t start = UINT64_MAX;
+    if (may_spill(flow) && !spill_space_check(&flow->stream.spill, err))
+        return false;
     for (unsigned s = 0; s < migration->shards_count; s++) {
         if (!load_shard(flow, s, err))
             return false;
-        lsn_t progress = flow_progress(flow, s);
+        lsn_t progress = least_progress(flow, s, 0, flow->stream.lanes_per_shard);
         start = progress < start ? progress : start;
     }
     flow->receiver = (struct receiver){
@@ -98,16 +125,16 @@ void flow_join(struct flow *flow)
         pthread_join(flow->lane_threads[l], NULL);
 }
 
-lsn_t flow_progress(const struct flow *flow, unsigned shard)
+lsn_t flow_progress(const struct flow *flow, unsigned shard, const struct mapping *mapping)
 {
-    unsigned lanes = (unsigned)flow->migration->config->lanes;
-    struct lane *const *first = &flow->stream.lanes[shard * lanes];
-    lsn_t least = lane_progress(first[0]);
-    for (unsigned l = 1; l < lanes; l++) {
-        lsn_t progress = lane_progress(first[l]);
-        least = progress < least ? progress : least;
-    }
-    return least;
+    unsigned first = stream_first_lane(&flow->stream, mapping, 0);
+    return least_progress(flow, shard, first, first + (unsigned)flow->stream.config->lanes);
+}
+
+int64_t flow_spilled(const struct flow *flow, unsigned shard, unsigned lane)
+{
+    const struct stream *stream = &flow->stream;
+    return backlog_spilled(lane_backlog(stream->lanes[shard * stream->lanes_per_shard + lane]));
 }
 
 bool flow_all(const struct flow *flow, bool (*holds)(struct holds *, const struct mapping *))

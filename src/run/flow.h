@@ -33,8 +33,11 @@ bool flow_load_lanes(struct flow *flow, struct error *err) MUST_CHECK;
 void flow_start(struct flow *flow);
 void flow_join(struct flow *flow);
 
-/* What all lanes of this shard have durably applied. */
-lsn_t flow_progress(const struct flow *flow, unsigned shard);
+/* What all lanes of this shard that carry the mapping's changes have durably applied. */
+lsn_t flow_progress(const struct flow *flow, unsigned shard, const struct mapping *mapping);
+
+/* Bytes that wait for a lane in files. */
+int64_t flow_spilled(const struct flow *flow, unsigned shard, unsigned lane);
 
 /* Whether this holds of every mapping. */
 bool flow_all(const struct flow *flow, bool (*holds)(struct holds *, const struct mapping *));

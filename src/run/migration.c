@@ -60,22 +60,58 @@ bool migration_bind(struct migration *migration, struct error *err)
                          err);
 }
 
-bool migration_restore_serial(struct migration *migration, struct error *err)
+static struct mapping *find_mapping(const struct mapping_set *set, const char *name)
+{
+    for (unsigned m = 0; m < set->count; m++) {
+        if (strcmp(set->mappings[m].name, name) == 0)
+            return &set->mappings[m];
+    }
+    return NULL;
+}
+
+/* Calls back with each mapping that the setting names; one a line. */
+static bool for_each_named(struct migration *migration, const char *setting,
+                           void (*mark)(struct mapping *), struct error *err)
 {
     char *names, *rest, *name;
-    if (!setting_get(migration->shards[0], "serial_tables", &names, err))
+    if (!setting_get(migration->shards[0], setting, &names, err))
         return false;
-    for (unsigned m = 0; m < migration->set.count; m++)
-        migration->set.mappings[m].serial_lane = false;
     rest = names;
     while (rest != NULL && (name = strsep(&rest, "\n")) != NULL) {
-        for (unsigned m = 0; m < migration->set.count; m++) {
-            if (strcmp(migration->set.mappings[m].name, name) == 0)
-                migration->set.mappings[m].serial_lane = true;
-        }
+        struct mapping *mapping = find_mapping(&migration->set, name);
+        if (mapping != NULL)
+            mark(mapping);
     }
     free(names);
     return true;
+}
+
+static void mark_serial(struct mapping *mapping)
+{
+    mapping->serial_lane = true;
+}
+
+static void mark_whole(struct mapping *mapping)
+{
+    mapping->whole_lane = true;
+}
+
+bool migration_restore_lanes(struct migration *migration, struct error *err)
+{
+    for (unsigned m = 0; m < migration->set.count; m++)
+        migration->set.mappings[m].serial_lane = migration->set.mappings[m].whole_lane = false;
+    return for_each_named(migration, "serial_tables", mark_serial, err) &&
+           for_each_named(migration, "whole_tables", mark_whole, err);
+}
+
+unsigned migration_lanes(const struct migration *migration)
+{
+    unsigned lanes = (unsigned)migration->config->lanes;
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        if (migration->set.mappings[m].whole_lane)
+            return 2 * lanes;
+    }
+    return lanes;
 }
 
 bool migration_refused(const struct migration *migration, struct error *err)

@@ -31,8 +31,12 @@ void migration_close(struct migration *migration);
 /* Reads the catalogs and binds the mappings; what is wrong is in migration->findings. */
 bool migration_bind(struct migration *migration, struct error *err) MUST_CHECK;
 
-/* Once begun: which tables keep their order in one lane was decided while all indexes were there. */
-bool migration_restore_serial(struct migration *migration, struct error *err) MUST_CHECK;
+/* Once begun: which tables keep their order in one lane, and which have the lanes of those copied whole, was
+ * decided at the first start (target.h). */
+bool migration_restore_lanes(struct migration *migration, struct error *err) MUST_CHECK;
+
+/* Lanes of each shard (stream/lane.h), once that is restored. */
+unsigned migration_lanes(const struct migration *migration);
 
 /* The first finding that refuses, as an error of class CONFIG. */
 bool migration_refused(const struct migration *migration, struct error *err);

@@ -151,7 +151,7 @@ static bool look(struct migration *migration, json_t *deferred, struct error *er
     bool taken;
     bool ok = target_try(migration, err) &&
               target_is_applied(migration->shards[0], &taken, err) &&
-              (!taken || migration_restore_serial(migration, err)) &&
+              (!taken || migration_restore_lanes(migration, err)) &&
               look_at_sequences(migration, err) &&
               deferred_list(migration->shards[0], taken, deferred, err);
     if (!target_rollback(migration, &rollback) && ok)

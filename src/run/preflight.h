@@ -10,4 +10,7 @@
 /* To migration->findings. The mappings need not be bound. Fails only when it could not look. */
 bool preflight(struct migration *migration, struct error *err) MUST_CHECK;
 
+/* The tables of the shards, when target.schema has been applied, if only to try it. */
+bool preflight_tables(struct migration *migration, struct error *err) MUST_CHECK;
+
 #endif

@@ -126,7 +126,7 @@ static bool prepare_lanes(const struct migration *migration, unsigned stream, in
 {
     for (unsigned s = 0; s < migration->shards_count; s++) {
         PGconn *server = migration->shards[s];
-        if (!lanes_create(server, stream, (unsigned)migration->config->lanes, start, epoch, err) ||
+        if (!lanes_create(server, stream, migration_lanes(migration), start, epoch, err) ||
             !lanes_raise(server, stream, switched, epoch, err))
             return error_context(err, "shard %u", s);
     }
@@ -212,7 +212,7 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
         return false;
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
-    return migration_restore_serial(migration, err) && leaves_exist(migration, err) &&
+    return migration_restore_lanes(migration, err) && leaves_exist(migration, err) &&
            keep_settings(migration, err) && put_aside_on_shards(migration, stop, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            leaves_restore(migration, *epoch, err) &&

@@ -3,13 +3,16 @@
 #include <unistd.h>
 
 #include "pg/conn.h"
+#include "run/deferred.h"
+#include "run/spilled.h"
 #include "util/clock.h"
 #include "util/log.h"
 
 enum {
     TERMINAL_US = 1000 * 1000,
     LOG_US = 10 * 1000 * 1000,
-    TABLES_MAX = 10, /* told one by one */
+    LINES_MAX = 10,
+    LINE_BYTES_MAX = 1024,
     TEXT_MAX = 16 * 1024,
 };
 
@@ -175,6 +178,8 @@ static void put_copy(const struct report *report, struct buffer *text)
     buffer_printf(text, "%u of %u tables, %lld rows copied (%lld MiB), %.0f/s", done, count,
                   (long long)rows, (long long)(bytes >> 20), rate);
     put_time_left(text, known ? (double)left : 0, rate);
+    if (report->waits_for != NULL && report->waits_for[0] != '\0')
+        buffer_printf(text, ", waits: %s", report->waits_for);
     buffer_puts(text, "; ");
 }
 
@@ -200,62 +205,134 @@ static void put_stream(struct report *report, double seconds, struct buffer *tex
     double rate = (double)(changes - report->changes) / seconds;
     buffer_printf(text, "%llu changes, %.0f/s, lag %.1f ms", (unsigned long long)changes, rate,
                   (double)lag / 1000);
+    int64_t spilled = spilled_bytes(&report->flows[0]);
+    if (spilled > 0)
+        buffer_printf(text, ", %lld MiB wait in files for tables copied whole",
+                      (long long)((spilled >> 20) + 1));
     report->changes = changes;
+}
+
+/* ---- what is under way besides the stream, a line each ---- */
+
+static void add_line(json_t *lines, struct buffer *line)
+{
+    json_array_append_new(lines, json_string(buffer_text(line)));
+    buffer_clear(line);
+}
+
+static void add_tables(const struct report *report, json_t *lines, struct buffer *line)
+{
+    for (unsigned m = 0; m < report->migration->set.count; m++) {
+        const struct table_report *table = &report->tables[m];
+        if (table->open_ranges == 0 || table->rows == 0)
+            continue;
+        put_table(report, m, line);
+        add_line(lines, line);
+    }
+}
+
+static void put_building(json_t *item, bool shards, struct buffer *line)
+{
+    json_int_t shard, done, total, seconds;
+    const char *kind, *name, *table, *phase;
+    CHECK(json_unpack(item, "{s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "shard", &shard, "kind", &kind,
+                      "name", &name, "table", &table, "phase", &phase, "done", &done, "total", &total,
+                      "seconds", &seconds) == 0);
+    if (shards)
+        buffer_printf(line, "shard %lld, ", (long long)shard);
+    buffer_printf(line, "%s %s of %s: %s", kind, name, table, phase);
+    if (total > 0)
+        buffer_printf(line, ", %lld %%", (long long)(100 * done / total));
+    buffer_puts(line, phase[0] != '\0' ? ", for " : "for ");
+    put_duration(line, (double)seconds);
+}
+
+static bool add_building(const struct report *report, json_t *lines, struct buffer *line,
+                         struct error *err)
+{
+    const struct migration *migration = report->migration;
+    json_t *building = json_array(), *item;
+    size_t index;
+    bool ok = true;
+    for (unsigned s = 0; ok && s < migration->shards_count; s++)
+        ok = deferred_under_way(migration->shards[s], s, building, err);
+    json_array_foreach (building, index, item) {
+        put_building(item, migration->shards_count > 1, line);
+        add_line(lines, line);
+    }
+    json_decref(building);
+    return ok;
+}
+
+static bool add_lines(const struct report *report, enum telling telling, json_t *lines,
+                      struct error *err)
+{
+    struct buffer line;
+    bool ok = true;
+    buffer_init(&line, LINE_BYTES_MAX);
+    if (telling == TELL_COPY)
+        add_tables(report, lines, &line);
+    if (telling == TELL_INDEXES)
+        ok = add_building(report, lines, &line, err);
+    buffer_release(&line);
+    return ok;
 }
 
 /* ---- telling ---- */
 
-static bool is_under_way(const struct table_report *table)
+static void tell_terminal(json_t *lines, struct buffer *text)
 {
-    return table->open_ranges > 0 && table->rows > 0;
-}
-
-static void tell_terminal(const struct report *report, bool copying, struct buffer *text)
-{
-    unsigned told = 0;
-    for (unsigned m = 0; copying && m < report->migration->set.count; m++) {
-        if (!is_under_way(&report->tables[m]) || told++ >= TABLES_MAX)
-            continue;
-        buffer_puts(text, "\n  ");
-        put_table(report, m, text);
+    size_t index, count = json_array_size(lines);
+    json_t *line;
+    json_array_foreach (lines, index, line) {
+        if (index < LINES_MAX)
+            buffer_printf(text, "\n  %s", json_string_value(line));
     }
-    if (told > TABLES_MAX)
-        buffer_printf(text, "\n  and %u more", told - TABLES_MAX);
+    if (count > LINES_MAX)
+        buffer_printf(text, "\n  and %zu more", count - LINES_MAX);
     log_set_status(buffer_text(text));
 }
 
-static void tell_log(const struct report *report, bool copying, struct buffer *text)
+static void tell_log(const char *stage, json_t *lines, struct buffer *text)
 {
-    unsigned told = 0;
+    size_t index;
+    json_t *line;
     log_info("%s", buffer_text(text));
-    for (unsigned m = 0; copying && m < report->migration->set.count; m++) {
-        if (!is_under_way(&report->tables[m]) || told++ >= TABLES_MAX)
-            continue;
-        buffer_clear(text);
-        put_table(report, m, text);
-        log_info("copying %s", buffer_text(text));
+    json_array_foreach (lines, index, line) {
+        if (index < LINES_MAX)
+            log_info("%s %s", stage, json_string_value(line));
     }
 }
 
-bool report_tell(struct report *report, const char *stage, bool copying, struct error *err)
+static void tell(struct report *report, const char *stage, bool copying, json_t *lines,
+                 double seconds)
 {
     struct buffer text;
-    int64_t now_us = clock_monotonic_us();
-    double seconds = (double)(now_us - report->told_us) / 1e6;
-    if (now_us - report->told_us < (report->terminal ? TERMINAL_US : LOG_US))
-        return true;
-    if (copying && !read_tables(report, seconds, err))
-        return false;
-    report->told_us = now_us;
     buffer_init(&text, TEXT_MAX);
     buffer_printf(&text, "%s: ", stage);
     if (copying)
         put_copy(report, &text);
     put_stream(report, seconds, &text);
     if (report->terminal)
-        tell_terminal(report, copying, &text);
+        tell_terminal(lines, &text);
     else
-        tell_log(report, copying, &text);
+        tell_log(stage, lines, &text);
     buffer_release(&text);
-    return true;
+}
+
+bool report_tell(struct report *report, const char *stage, enum telling telling, struct error *err)
+{
+    int64_t now_us = clock_monotonic_us();
+    double seconds = (double)(now_us - report->told_us) / 1e6;
+    if (now_us - report->told_us < (report->terminal ? TERMINAL_US : LOG_US))
+        return true;
+    if (telling == TELL_COPY && !read_tables(report, seconds, err))
+        return false;
+    report->told_us = now_us;
+    json_t *lines = json_array();
+    bool ok = add_lines(report, telling, lines, err);
+    if (ok)
+        tell(report, stage, telling == TELL_COPY, lines, seconds);
+    json_decref(lines);
+    return ok;
 }

@@ -55,7 +55,7 @@ static bool make_way(struct rest *rest, unsigned shard, struct error *err)
     struct migration *way = &rest->backward.ways[shard];
     if (check_wal_level(way->source, err) &&
         slot_prepare(way, rest->epoch, rest->stop, &start, err) && slot_publish_new(way, err) &&
-        lanes_create(way->shards[0], shard, (unsigned)way->config->lanes, start, rest->epoch, err))
+        lanes_create(way->shards[0], shard, migration_lanes(way), start, rest->epoch, err))
         return true;
     hint_privilege(way->source, err);
     return error_context(err, "making the way back from shard %u", shard);

@@ -12,7 +12,7 @@ enum {
     GOING_POLL_US = 10 * 1000, /* at first: a session of our own may just be going */
     GOING_POLLS = 20,
     BACKOFF_FIRST_US = 500 * 1000,
-    BACKOFF_MAX_US = 30 * 1000 * 1000,
+    BACKOFF_MAX_US = 5 * 1000 * 1000, /* a server that is back is not kept waiting for long */
     COLLISIONS_MAX = 20,
     GOOD_RUN_US = 60 * 1000 * 1000, /* after this long the backoff begins anew */
 };

@@ -2,6 +2,8 @@
 
 #include "mapping/invert.h"
 #include "pg/conn.h"
+#include "run/deferred.h"
+#include "run/spilled.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "state/wal.h"
@@ -12,6 +14,7 @@ struct reading {
     PGconn *source;
     PGconn **shards;
     json_t *status;
+    json_t *spilled; /* by lane; NULL: nothing */
     bool backward; /* the target is live */
     lsn_t source_position;
     json_t *wal_seen;     /* what `run` has seen of the slots */
@@ -66,7 +69,8 @@ static bool read_control(struct reading *reading)
         "                 AND database = (SELECT oid FROM pg_catalog.pg_database"
         "                                  WHERE datname = pg_catalog.current_database())"
         "                 AND (classid::bigint << 32 | objid::bigint)"
-        "                     = pg_catalog.hashtext('portage.instance')::bigint)",
+        "                     = pg_catalog.hashtext('portage.instance')::bigint),"
+        "       (SELECT value FROM portage.setting WHERE name = 'copy_waits')",
         0, NULL, reading->err);
     if (result == NULL)
         return false;
@@ -76,6 +80,8 @@ static bool read_control(struct reading *reading)
     json_object_set_new(status, "live", json_string(reading->backward ? "target" : "source"));
     json_object_set_new(status, "epoch", cell_int(result, 0, 1));
     json_object_set_new(status, "running", json_boolean(result_bool(result, 0, 2)));
+    json_object_set_new(status, "copy_waits",
+                        result_bool(result, 0, 2) ? cell_text(result, 0, 3) : json_null());
     json_object_set_new(status, "dead_letters", json_integer(0));
     PQclear(result);
     return true;
@@ -125,11 +131,13 @@ static bool read_ranges(struct reading *reading, unsigned shard)
 }
 
 /* Those of the live direction: on the shard, or at the source of what comes from the shard. `position`
- * is where the publisher's log stands. */
+ * is where the publisher's log stands; 0 when it does not answer. */
 static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
 {
     char stream[12];
     const char *const values[] = {stream};
+    if (reading->backward && reading->source == NULL)
+        return true;
     snprintf(stream, sizeof stream, "%u", reading->backward ? shard : 0);
     PGresult *result = conn_query(
         reading->backward ? reading->source : reading->shards[shard],
@@ -150,9 +158,12 @@ static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
         json_object_set_new(lane, "shard", json_integer(shard));
         json_object_set_new(lane, "lane", cell_int(result, row, 0));
         json_object_set_new(lane, "progress", cell_text(result, row, 1));
-        json_object_set_new(lane, "behind_bytes", json_integer(behind > 0 ? behind : 0));
+        json_object_set_new(lane, "behind_bytes",
+                            position == 0 ? json_null() : json_integer(behind > 0 ? behind : 0));
         json_object_set_new(lane, "changes", cell_int(result, row, 2));
         json_object_set_new(lane, "source_time", cell_text(result, row, 3));
+        int64_t spilled = spilled_of_lane(reading->spilled, shard, result_int(result, row, 0));
+        json_object_set_new(lane, "spilled_bytes", json_integer(spilled));
         json_array_append_new(json_object_get(reading->status, "lanes"), lane);
     }
     PQclear(result);
@@ -179,7 +190,8 @@ static bool read_deferred(struct reading *reading, unsigned shard)
                                         (json_int_t)result_int(result, row, 3), "not_valid",
                                         (json_int_t)result_int(result, row, 4)));
     PQclear(result);
-    return true;
+    return deferred_under_way(reading->shards[shard], shard,
+                              json_object_get(reading->status, "building"), reading->err);
 }
 
 /* ---- source ---- */
@@ -261,17 +273,26 @@ static bool read_shard(struct reading *reading, unsigned shard)
     return ok;
 }
 
-/* How long ago, by the source's commit times, the slowest lane was; 0 when nothing is behind. */
+/* How far the slowest lane is behind, and what waits in files for all of them. */
 static void set_lag(struct reading *reading)
 {
     size_t index;
     json_t *lane;
-    int64_t behind = 0;
+    int64_t behind = 0, spilled = 0;
     json_array_foreach (json_object_get(reading->status, "lanes"), index, lane) {
         int64_t each = (int64_t)json_integer_value(json_object_get(lane, "behind_bytes"));
         behind = each > behind ? each : behind;
+        spilled += (int64_t)json_integer_value(json_object_get(lane, "spilled_bytes"));
     }
     json_object_set_new(reading->status, "behind_bytes", json_integer(behind));
+    json_object_set_new(reading->status, "spilled_bytes", json_integer(spilled));
+}
+
+/* Files are the process', so without one there are none. */
+static bool read_spilled(struct reading *reading)
+{
+    return reading->backward || !json_is_true(json_object_get(reading->status, "running")) ||
+           spilled_read(reading->shards[0], &reading->spilled, reading->err);
 }
 
 /* The last pass of verify over everything, when there was one. */
@@ -324,7 +345,9 @@ static bool read_nothing(struct reading *reading)
 {
     struct closed closed;
     json_t *status = reading->status;
-    if (!closed_read(reading->source, &closed, reading->err))
+    if (reading->source == NULL)
+        closed.closed = false;
+    else if (!closed_read(reading->source, &closed, reading->err))
         return false;
     json_object_set_new(status, "phase", json_string(closed.closed ? "finished" : "new"));
     json_object_set_new(status, "running", json_false());
@@ -345,10 +368,12 @@ static bool read_all(struct reading *reading)
     if (!exists)
         return read_nothing(reading);
     reading->wal_seen = wal_seen_load(reading->shards[0], reading->err);
-    if (reading->wal_seen == NULL || !read_control(reading) || !read_verify(reading) ||
-        !read_source(reading))
+    if (reading->wal_seen == NULL || !read_control(reading) || !read_spilled(reading) ||
+        !read_verify(reading) || (reading->source != NULL && !read_source(reading)))
         return false;
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
+        if (reading->shards[s] == NULL)
+            continue;
         if (!schema_exists(reading->shards[s], &exists, reading->err))
             return false;
         if (exists && !read_shard(reading, s))
@@ -360,15 +385,30 @@ static bool read_all(struct reading *reading)
     return true;
 }
 
+/* What the others know is told also when one does not answer; without control there is nothing to
+ * tell. */
+static bool connect_server(struct reading *reading, const char *conninfo, const char *name,
+                           PGconn **conn)
+{
+    *conn = conn_open(conninfo, CONN_SESSION, "status", reading->err);
+    if (*conn != NULL)
+        return true;
+    if (reading->err->class != ERROR_RETRY || conn == &reading->shards[0])
+        return error_context(reading->err, "%s", name);
+    json_array_append_new(json_object_get(reading->status, "unreachable"),
+                          json_pack("{s:s, s:s}", "on", name, "why", reading->err->message));
+    error_clear(reading->err);
+    return true;
+}
+
 static bool connect_all(struct reading *reading)
 {
     const struct config *config = reading->config;
-    reading->source = conn_open(config->source.text, CONN_SESSION, "status", reading->err);
-    bool ok = reading->source != NULL;
+    bool ok = connect_server(reading, config->source.text, "source", &reading->source);
     for (unsigned s = 0; ok && s < config->shards_count; s++) {
-        reading->shards[s] =
-            conn_open(config->shards[s].text, CONN_SESSION, "status", reading->err);
-        ok = reading->shards[s] != NULL;
+        char name[24];
+        snprintf(name, sizeof name, "shard %u", s);
+        ok = connect_server(reading, config->shards[s].text, name, &reading->shards[s]);
     }
     return ok;
 }
@@ -377,13 +417,15 @@ json_t *status_read(const struct config *config, struct error *err)
 {
     struct reading reading = {.config = config, .full_seconds = -1, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
-    reading.status = json_pack("{s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred", "slots");
+    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
+                               "building", "slots", "unreachable");
     bool ok = connect_all(&reading) && read_all(&reading);
     json_decref(reading.wal_seen);
     conn_close(reading.source);
     for (unsigned s = 0; s < config->shards_count; s++)
         conn_close(reading.shards[s]);
     free(reading.shards);
+    json_decref(reading.spilled);
     if (ok)
         return reading.status;
     json_decref(reading.status);

@@ -13,7 +13,10 @@
 #include "state/setting.h"
 #include "util/log.h"
 
-enum { SCHEMA_FILE_MAX = 64 * 1024 * 1024 };
+enum {
+    SCHEMA_FILE_MAX = 64 * 1024 * 1024,
+    NAMES_MAX = 8 * 1024 * 1024, /* of 10,000 mappings, each of two long names */
+};
 
 static const char applied_setting[] = "target_schema";
 
@@ -71,6 +74,9 @@ static bool apply_schema(PGconn *shard, const char *path, const char *sql, struc
         const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
         conn_result_error(shard, result, err);
         err->class = err->class == ERROR_RETRY ? ERROR_RETRY : ERROR_CONFIG;
+        if (strcmp(err->sqlstate, "42501") == 0 && err->hint[0] == '\0')
+            error_hint(err, "Grant what the file needs, as GRANT USAGE, CREATE ON SCHEMA public TO \"%s\";",
+                       PQuser(shard));
         if (position != NULL)
             error_context(err, "%s:%d", path, line_of(sql, position));
         else
@@ -138,7 +144,7 @@ bool target_try(struct migration *migration, struct error *err)
              error_context(err, "applying target.schema on shard %u", s);
     }
     buffer_release(&sql);
-    if (!ok || !migration_bind(migration, err))
+    if (!ok || !preflight_tables(migration, err) || !migration_bind(migration, err))
         return false;
     if (migration->findings.refused > 0)
         return true;
@@ -171,25 +177,53 @@ static bool commit_shard(struct migration *migration, unsigned shard, struct err
            conn_exec(conn, "COMMIT", err);
 }
 
-/* Tables whose rows must keep the source's order; decided while all their indexes are there. */
-static bool keep_serial(struct migration *migration, struct error *err)
+static bool is_serial(const struct migration *migration, const struct mapping *mapping)
 {
-    char *known;
-    struct buffer names;
-    if (!setting_get(migration->shards[0], "serial_tables", &known, err))
-        return false;
-    if (known != NULL) {
-        free(known);
-        return true;
-    }
-    buffer_init(&names, 1 << 20);
+    (void)migration;
+    return mapping->serial_lane;
+}
+
+/* Rows of one target table keep to the lanes of one kind, also where it is merged. */
+static bool is_whole(const struct migration *migration, const struct mapping *mapping)
+{
     for (unsigned m = 0; m < migration->set.count; m++) {
-        if (migration->set.mappings[m].serial_lane)
+        const struct mapping *other = &migration->set.mappings[m];
+        if (other->target->oid == mapping->target->oid && other->copy_mode == COPY_WHOLE)
+            return true;
+    }
+    return false;
+}
+
+static bool keep_names(struct migration *migration, const char *setting,
+                       bool (*is)(const struct migration *, const struct mapping *),
+                       struct error *err)
+{
+    struct buffer names;
+    buffer_init(&names, NAMES_MAX);
+    for (unsigned m = 0; m < migration->set.count; m++) {
+        if (is(migration, &migration->set.mappings[m]))
             buffer_printf(&names, "%s\n", migration->set.mappings[m].name);
     }
-    bool ok = setting_put(migration->shards[0], "serial_tables", buffer_text(&names), err);
+    CHECK(!buffer_failed(&names));
+    bool ok = setting_put(migration->shards[0], setting, buffer_text(&names), err);
     buffer_release(&names);
     return ok;
+}
+
+/*
+ * Tables whose rows must keep the source's order, and those that have the lanes of tables copied whole;
+ * decided while all their indexes are there. A migration that an earlier version began has no lanes of
+ * that kind, and gets none: they would not know what the others have applied.
+ */
+static bool keep_lanes(struct migration *migration, struct error *err)
+{
+    char *known;
+    if (!setting_get(migration->shards[0], "serial_tables", &known, err))
+        return false;
+    bool begun = known != NULL;
+    free(known);
+    return begun || (keep_names(migration, "whole_tables", is_whole, err) &&
+                     keep_names(migration, "serial_tables", is_serial, err));
 }
 
 static bool prepare(struct migration *migration, struct error *err)
@@ -204,7 +238,7 @@ static bool prepare(struct migration *migration, struct error *err)
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
     for (unsigned s = 0; s < migration->shards_count; s++) {
-        if (s == 0 && !keep_serial(migration, err))
+        if (s == 0 && !keep_lanes(migration, err))
             return false;
         if (!commit_shard(migration, s, err))
             return error_context(err, "preparing shard %u", s);

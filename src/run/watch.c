@@ -3,6 +3,7 @@
 #include "pg/conn.h"
 #include "pg/quote.h"
 #include "run/leaves.h"
+#include "state/setting.h"
 #include "stream/relations.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -243,8 +244,19 @@ bool watch_look(struct watch *watch, bool quiet, struct error *err)
     return ok || error_context(err, "watching %s", relations_publisher(&watch->migration->set));
 }
 
-bool watch_source(struct watch *watch, bool quiet, struct error *err)
+static bool record_look(struct watch *watch, int64_t marker, struct error *err)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)marker);
+    watch->marker = marker;
+    return setting_put(watch->migration->control, SETTING_LOOKED, text, err);
+}
+
+bool watch_source(struct watch *watch, bool quiet, int64_t marker, struct error *err)
 {
     bool due = clock_monotonic_us() - watch->looked_us >= LOOK_EVERY_US;
-    return !due || watch_look(watch, quiet, err);
+    bool awaited = marker > watch->marker;
+    if (!due && !awaited)
+        return true;
+    return watch_look(watch, quiet, err) && (!awaited || record_look(watch, marker, err));
 }

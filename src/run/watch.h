@@ -16,14 +16,17 @@ struct watch {
     char *roots;
     int64_t looked_us;
     struct ddl ddl;
-    int waiting; /* partitions that have been told of */
+    int waiting;    /* partitions that have been told of */
+    int64_t marker; /* the last one that a look came behind */
 };
 
 void watch_init(struct watch *watch, struct migration *migration);
 void watch_release(struct watch *watch);
 
-/* Looks when it is time to. `quiet`: no copy and no index build would have to begin again. */
-bool watch_source(struct watch *watch, bool quiet, struct error *err) MUST_CHECK;
+/* Looks when it is time to, or a switch waits for it: behind a new marker. That it has looked, and what it
+ * saw is carried, is put on record then (SETTING_LOOKED). `quiet`: no copy and no index build would have
+ * to begin again. */
+bool watch_source(struct watch *watch, bool quiet, int64_t marker, struct error *err) MUST_CHECK;
 /* Looks now. */
 bool watch_look(struct watch *watch, bool quiet, struct error *err) MUST_CHECK;
 

@@ -262,12 +262,17 @@ bool range_advance(PGconn *shard, const struct chunk_row *chunk, bool done, int6
     return run(shard, &sql, err);
 }
 
-bool chunk_drop(PGconn *shard, lsn_t progress, struct error *err)
+bool chunk_drop(PGconn *shard, const char *whole_tables, bool whole, lsn_t progress,
+                struct error *err)
 {
-    char sql[128];
-    snprintf(sql, sizeof sql, "DELETE FROM portage.chunk WHERE lsn <= '" LSN_FORMAT "'",
-             LSN_ARGS(progress));
-    return conn_exec(shard, sql, err);
+    char position[LSN_TEXT_SIZE];
+    const char *const values[] = {lsn_text(progress, position), whole_tables, whole ? "t" : "f"};
+    PGresult *result = conn_query(shard,
+                                  "DELETE FROM portage.chunk WHERE lsn <= $1::pg_lsn"
+                                  "   AND (mapping = ANY ($2::text[])) = $3::bool",
+                                  3, values, err);
+    PQclear(result);
+    return result != NULL;
 }
 
 bool range_reset(PGconn *shard, const struct mapping *mapping, struct error *err)

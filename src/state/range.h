@@ -63,8 +63,10 @@ bool range_claim(PGconn *shard, const struct mapping *mapping, int range, int64_
 bool range_advance(PGconn *shard, const struct chunk_row *chunk, bool done, int64_t rows,
                    int64_t bytes, struct error *err) MUST_CHECK;
 
-/* Forgets chunks whose L lies at or below what every lane of this shard has passed. */
-bool chunk_drop(PGconn *shard, lsn_t progress, struct error *err) MUST_CHECK;
+/* Forgets chunks whose L lies at or below what every lane of their kind (mapping->whole_lane) has passed on
+ * this shard. `whole_tables` are the names of those, as an array of texts. */
+bool chunk_drop(PGconn *shard, const char *whole_tables, bool whole, lsn_t progress,
+                struct error *err) MUST_CHECK;
 
 /* Sets a mapping back to its beginning: cursors gone, chunks gone. */
 bool range_reset(PGconn *shard, const struct mapping *mapping, struct error *err) MUST_CHECK;

@@ -6,6 +6,9 @@
 
 #include "util/error.h"
 
+/* The id of a marker of a switch: behind it `run` has looked at the source, and carries what it saw. */
+#define SETTING_LOOKED "looked"
+
 /* *value is NULL when there is none; the caller frees it. */
 bool setting_get(PGconn *control, const char *name, char **value, struct error *err) MUST_CHECK;
 bool setting_put(PGconn *control, const char *name, const char *value, struct error *err)

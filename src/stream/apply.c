@@ -189,6 +189,7 @@ static struct expectation expectation_of(const struct statement *statement,
         last = changes[r]->lsn > last ? changes[r]->lsn : last;
     }
     return (struct expectation){.kind = may_miss ? EXPECT_OK : EXPECT_ROWS,
+                                .tells_keys = statement->tells_keys,
                                 .rows = rows,
                                 .change = changes[0],
                                 .last = last};

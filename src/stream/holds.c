@@ -519,18 +519,17 @@ static void cursor_drop_chunks(struct cursor *cursor, lsn_t progress)
     }
 }
 
-void holds_drop_chunks(struct holds *holds, unsigned shard, lsn_t progress)
+void holds_drop_chunks(struct holds *holds, const struct mapping *mapping, unsigned shard,
+                       lsn_t progress)
 {
-    for (unsigned m = 0; m < holds->set->count; m++) {
-        struct table *table = &holds->tables[m];
-        if (atomic_load(&table->steady[shard]))
-            continue;
-        pthread_mutex_lock(&table->lock);
-        for (unsigned r = 0; r < table->ranges_count; r++)
-            cursor_drop_chunks(&table->ranges[r].cursors[shard], progress);
-        table_update_steady(table, shard);
-        pthread_mutex_unlock(&table->lock);
-    }
+    struct table *table = table_of(holds, mapping);
+    if (atomic_load(&table->steady[shard]))
+        return;
+    pthread_mutex_lock(&table->lock);
+    for (unsigned r = 0; r < table->ranges_count; r++)
+        cursor_drop_chunks(&table->ranges[r].cursors[shard], progress);
+    table_update_steady(table, shard);
+    pthread_mutex_unlock(&table->lock);
 }
 
 void holds_set_xmax(struct holds *holds, uint64_t xmax)

@@ -98,8 +98,10 @@ bool holds_commit(struct holds *holds, unsigned shard, const struct chunk_row *c
  * waits for us to confirm would not show it before the hold ends. */
 bool holds_skipped_seen(struct holds *holds, const struct mapping *mapping,
                         const struct snapshot *snapshot, lsn_t h);
-/* Step 8: chunks with L at or below what every lane of the shard has durably passed. */
-void holds_drop_chunks(struct holds *holds, unsigned shard, lsn_t progress);
+/* Step 8: chunks with L at or below what every lane of the shard that carries the mapping's changes has
+ * durably passed. */
+void holds_drop_chunks(struct holds *holds, const struct mapping *mapping, unsigned shard,
+                       lsn_t progress);
 
 /* Against what the stream's transaction ids are widened: the source's last known xmax. */
 void holds_set_xmax(struct holds *holds, uint64_t xmax);

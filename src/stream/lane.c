@@ -37,7 +37,7 @@ struct lane {
     unsigned number;
     char stream_text[12], number_text[12]; /* its row of portage.lane */
     const char *conninfo;
-    struct queue *queue;
+    struct backlog *backlog;
 
     _Atomic lsn_t progress;
     _Atomic lsn_t reached;
@@ -77,7 +77,9 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
     snprintf(lane->stream_text, sizeof lane->stream_text, "%u", stream->number);
     snprintf(lane->number_text, sizeof lane->number_text, "%u", number);
     lane->conninfo = conninfo;
-    lane->queue = queue_new((size_t)stream->config->queue_bytes_max / stream->lanes_count);
+    bool spills = number >= (unsigned)stream->config->lanes && stream->spill.bytes_max > 0;
+    lane->backlog = backlog_new((size_t)stream->config->queue_bytes_max / stream->lanes_count,
+                                spills ? &stream->spill : NULL, stream->mappings);
     applier_init(&lane->applier,
                  &(struct applier_of){.config = stream->config,
                                       .mappings = stream->mappings,
@@ -91,15 +93,11 @@ struct lane *lane_new(struct stream *stream, unsigned shard, unsigned number, co
 
 static void lane_free_batches(struct lane *lane)
 {
-    void *item;
     while (lane->batches != NULL) {
         struct batch *next = lane->batches->next;
         batch_free(lane->batches);
         lane->batches = next;
     }
-    queue_close(lane->queue);
-    while (queue_pop(lane->queue, &item, 0) == QUEUE_OK)
-        batch_free(item);
 }
 
 void lane_free(struct lane *lane)
@@ -107,15 +105,15 @@ void lane_free(struct lane *lane)
     if (lane == NULL)
         return;
     lane_free_batches(lane);
-    queue_free(lane->queue);
+    backlog_free(lane->backlog);
     applier_release(&lane->applier);
     pthread_mutex_destroy(&lane->counts_lock);
     free(lane);
 }
 
-struct queue *lane_queue(struct lane *lane)
+struct backlog *lane_backlog(struct lane *lane)
 {
-    return lane->queue;
+    return lane->backlog;
 }
 
 lsn_t lane_progress(struct lane *lane)
@@ -126,6 +124,18 @@ lsn_t lane_progress(struct lane *lane)
 lsn_t lane_reached(struct lane *lane)
 {
     return atomic_load(&lane->reached);
+}
+
+bool stream_reached(const struct stream *stream, const struct mapping *mapping, lsn_t position)
+{
+    for (unsigned s = 0; s < stream->mappings->shards_count; s++) {
+        struct lane *const *lanes = &stream->lanes[stream_first_lane(stream, mapping, s)];
+        for (int l = 0; l < stream->config->lanes; l++) {
+            if (lane_reached(lanes[l]) < position)
+                return false;
+        }
+    }
+    return true;
 }
 
 uint64_t lane_barriers(struct lane *lane)
@@ -141,20 +151,30 @@ void lane_read_counts(struct lane *lane, struct lane_counts *counts)
     pthread_mutex_unlock(&lane->counts_lock);
 }
 
+/* Lanes pass the same ones, each at its pace. */
+static void lane_passed_marker(struct lane *lane, int64_t marker)
+{
+    int64_t last = atomic_load(&lane->stream->marker);
+    while (marker > last &&
+           !atomic_compare_exchange_weak(&lane->stream->marker, &last, marker)) {
+    }
+}
+
 bool lane_load(struct lane *lane, PGconn *shard, struct error *err)
 {
     lsn_t progress;
     const char *const values[] = {lane->stream_text, lane->number_text};
     PGresult *result =
         conn_query_row(shard,
-                       "SELECT progress, COALESCE(partial_lsn, '0/0'), partial FROM portage.lane"
-                       " WHERE stream = $1::int AND lane = $2::int",
+                       "SELECT progress, COALESCE(partial_lsn, '0/0'), partial, marker"
+                       "  FROM portage.lane WHERE stream = $1::int AND lane = $2::int",
                        2, values, err);
     if (result == NULL)
         return error_context(err, "reading the progress of lane %u", lane->number);
     bool ok = result_lsn(result, 0, 0, &progress, err) &&
               result_lsn(result, 0, 1, &lane->partial_lsn, err);
     lane->partial = (unsigned)result_int(result, 0, 2);
+    lane_passed_marker(lane, result_int(result, 0, 3));
     PQclear(result);
     if (ok) {
         atomic_store(&lane->progress, progress);
@@ -254,6 +274,7 @@ static bool lane_commit(struct lane *lane, struct error *err)
         return false;
     atomic_store(&lane->progress, progress);
     lane->open = false;
+    lane_passed_marker(lane, lane->open_marker);
     lane->open_marker = 0;
     lane->progress_written_us = clock_monotonic_us();
     for (unsigned r = 0; r < lane->resets_count; r++)
@@ -290,7 +311,7 @@ static bool lane_apply(struct lane *lane, struct change *change, struct error *e
 static bool lane_apply_truncate(struct lane *lane, struct change *change, struct error *err)
 {
     struct stream *stream = lane->stream;
-    if (lane->number != 0) { /* that one does it */
+    if (lane->number != stream_first_lane(stream, change->mapping, 0)) { /* that one does it */
         ghosts_forget_table(&lane->applier.ghosts, change->mapping);
         return true;
     }
@@ -473,19 +494,17 @@ static int64_t lane_rest_us(const struct lane *lane)
 static bool lane_loop(struct lane *lane, struct error *err)
 {
     while (!stop_requested(lane->stream->stop)) {
-        void *item;
-        /* Read before the queue: whatever was dispatched up to here is in it, or was. */
+        struct batch *batch;
+        /* Read before the backlog: whatever was dispatched up to here is in it, or was. */
         lsn_t dispatched = atomic_load(&lane->stream->dispatched);
         int64_t rest_us = lane_rest_us(lane);
-        enum queue_result got = queue_pop(lane->queue, &item, rest_us);
-        if (got == QUEUE_TIMEOUT && rest_us == 0) {
+        enum backlog_result got = backlog_pop(lane->backlog, &batch, rest_us, err);
+        if (got == BACKLOG_TIMEOUT && rest_us == 0) {
             if (!lane_idle(lane, dispatched, err))
                 return false;
-            got = queue_pop(lane->queue, &item, IDLE_WAIT_US);
+            got = backlog_pop(lane->backlog, &batch, IDLE_WAIT_US, err);
         }
-        if (got == QUEUE_CLOSED)
-            break;
-        if (got == QUEUE_OK && !lane_take_batch(lane, item, err))
+        if (got == BACKLOG_FAILED || (got == BACKLOG_OK && !lane_take_batch(lane, batch, err)))
             return false;
     }
     return true;

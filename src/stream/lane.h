@@ -11,14 +11,16 @@
  *  2. A batch is freed only after the server has answered for all of its changes.
  *  3. A target transaction ends between source transactions, except at a barrier or a hold, where `partial`
  *     tells how many of the transaction's changes for this lane are done.
+ *  4. Tables that are copied whole (mapping->whole_lane) have lanes of their own, for good: as many as
+ *     the others, and only where there are such tables. So a hold that lasts as long as a table's copy
+ *     stalls no lane of another table, and what waits behind it may be spilled.
  */
 #ifndef STREAM_LANE_H
 #define STREAM_LANE_H
 
-#include "stream/change.h"
+#include "stream/backlog.h"
 #include "stream/holds.h"
 #include "stream/readback.h"
-#include "util/queue.h"
 #include "util/stop.h"
 
 /* What receiver, lanes and copier share. Plain fields are set before the threads start. */
@@ -31,13 +33,26 @@ struct stream {
     unsigned number; /* which of those that end on the same servers … */
     unsigned rivals; /* … and how many others there are (the way back from several shards) */
     int64_t epoch;
-    struct lane **lanes; /* shard by shard, config->lanes each */
-    unsigned lanes_count;
+    struct lane **lanes; /* shard by shard: config->lanes, and as many of tables copied whole */
+    unsigned lanes_count, lanes_per_shard;
+    struct spill_space spill;
     _Atomic lsn_t dispatched; /* all that committed before it has been pushed to the lanes */
     _Atomic uint64_t changes; /* received, since the start */
+    _Atomic int64_t marker;   /* the last one of a switch that a lane has durably passed */
     _Atomic lsn_t *suspect;   /* up to here each change is applied alone (apply.h); outlives the
                                  incarnation */
 };
+
+/* config->lanes of them, from this one on, carry a mapping's changes on a shard. */
+static inline unsigned stream_first_lane(const struct stream *stream,
+                                         const struct mapping *mapping, unsigned shard)
+{
+    return shard * stream->lanes_per_shard +
+           (mapping->whole_lane ? (unsigned)stream->config->lanes : 0);
+}
+
+/* Whether every lane that carries a mapping's changes has judged all that committed before. */
+bool stream_reached(const struct stream *stream, const struct mapping *mapping, lsn_t position);
 
 struct lane;
 
@@ -51,7 +66,7 @@ bool lane_load(struct lane *lane, PGconn *shard, struct error *err) MUST_CHECK;
 /* pthread start routine; fails the stream's stop on error. */
 void *lane_main(void *lane);
 
-struct queue *lane_queue(struct lane *lane); /* of struct batch; weight is bytes */
+struct backlog *lane_backlog(struct lane *lane);
 lsn_t lane_progress(struct lane *lane);      /* durable; any thread */
 lsn_t lane_reached(struct lane *lane);       /* judged; any thread */
 uint64_t lane_barriers(struct lane *lane);   /* barriers passed so far; any thread */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <xxhash.h>
 
 #include "pg/conn.h"
 
@@ -129,6 +130,48 @@ static bool wrong_rows(const struct expectation *expected, unsigned long rows, s
     return change_context(expected, err);
 }
 
+static uint64_t row_hash(const PGresult *result, int row)
+{
+    uint64_t hash = 0;
+    for (int column = 0; column < PQnfields(result); column++)
+        hash = XXH3_64bits_withSeed(PQgetvalue(result, row, column),
+                                    (size_t)PQgetlength(result, row, column), hash);
+    return hash;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Two keys with one hash would cost no more than looking at the changes one by one. */
+static bool any_twice(const PGresult *result)
+{
+    bool twice = false;
+    int rows = PQntuples(result);
+    if (rows < 2)
+        return false;
+    uint64_t *hashes = check_malloc((size_t)rows * sizeof *hashes);
+    for (int row = 0; row < rows; row++)
+        hashes[row] = row_hash(result, row);
+    qsort(hashes, (size_t)rows, sizeof *hashes, by_hash);
+    for (int row = 1; row < rows; row++)
+        twice |= hashes[row] == hashes[row - 1];
+    free(hashes);
+    return twice;
+}
+
+static bool key_twice(const struct expectation *expected, struct error *err)
+{
+    error_set(err, ERROR_FATAL, "conflict: several rows of %s have one key of the source",
+              expected->change->mapping->name);
+    error_detail(err, "Its own key has further columns, and does not keep them apart.");
+    error_hint(err, "Did something else write to the target? \"pgportage verify\" tells what there is"
+                    " besides the source's row; remove that.");
+    return change_context(expected, err);
+}
+
 /* One of several changes cannot be applied: which, is found by applying each by itself. */
 static bool suspect(struct pipeline *pipeline, const struct expectation *expected,
                     struct error *err)
@@ -158,6 +201,8 @@ static bool pipeline_take(struct pipeline *pipeline, struct expectation *expecte
     unsigned long rows = strtoul(PQcmdTuples((PGresult *)result), NULL, 10);
     if (expected->kind == EXPECT_OURS && rows != 1)
         return error_set(err, ERROR_RETRY, "another instance of pgportage has taken over");
+    if (expected->tells_keys && any_twice(result))
+        return key_twice(expected, err), suspect(pipeline, expected, err);
     if (expected->kind != EXPECT_ROWS || rows == expected->rows)
         return true;
     wrong_rows(expected, rows, err);

@@ -21,6 +21,7 @@ enum expect_kind {
 struct expectation {
     enum expect_kind kind;
     bool answered;
+    bool tells_keys;             /* the rows that come back are keys, each of which may come once */
     unsigned rows;               /* how many changes the statement carries */
     const struct change *change; /* the first of them; NULL for our own statements */
     lsn_t last;                  /* the greatest position of them */

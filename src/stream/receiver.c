@@ -125,8 +125,6 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
     reception->begun = true;
     if (reception->ours)
         return true;
-    if (!router_barrier(&reception->router, err))
-        return false;
     for (unsigned m = 0; m < set->count; m++) {
         const struct mapping *mapping = &set->mappings[m];
         unsigned truncated = truncated_leaves(mapping, message);

@@ -53,16 +53,15 @@ void router_release(struct router *router)
 
 /* ---- batches ---- */
 
-static enum queue_result try_push(struct router *router, unsigned lane, int64_t wait_us)
+static bool try_push(struct router *router, unsigned lane, int64_t wait_us)
 {
-    struct batch *batch = router->lanes[lane].batch;
-    enum queue_result result = queue_push(lane_queue(router->stream->lanes[lane]), batch,
-                                          arena_bytes(&batch->arena), wait_us);
-    if (result == QUEUE_OK) {
-        router->lanes[lane].batch = NULL;
-        router->lanes[lane].fed_us = clock_monotonic_us();
-    }
-    return result;
+    struct router_lane *to = &router->lanes[lane];
+    struct backlog *backlog = lane_backlog(router->stream->lanes[lane]);
+    if (backlog_push(backlog, to->batch, wait_us) != BACKLOG_OK)
+        return false;
+    to->batch = NULL;
+    to->fed_us = clock_monotonic_us();
+    return true;
 }
 
 /* Whether what waits is worth the lane's while: much, or the first after some quiet. */
@@ -77,18 +76,17 @@ void router_feed(struct router *router)
     int64_t now_us = clock_monotonic_us();
     for (unsigned l = 0; l < router->stream->lanes_count; l++) {
         if (lane_is_due(&router->lanes[l], now_us) &&
-            queue_weight(lane_queue(router->stream->lanes[l])) == 0)
-            try_push(router, l, 0); /* closed: whoever waits next hears of it */
+            backlog_is_empty(lane_backlog(router->stream->lanes[l])))
+            (void)try_push(router, l, 0);
     }
 }
 
 static bool lane_push(struct router *router, unsigned lane, struct error *err)
 {
     for (;;) {
-        enum queue_result result = try_push(router, lane, PUSH_WAIT_US);
-        if (result == QUEUE_OK)
+        if (try_push(router, lane, PUSH_WAIT_US))
             return true;
-        if (result == QUEUE_CLOSED || stop_requested(router->stream->stop))
+        if (stop_requested(router->stream->stop))
             return stop_error(err);
         router_feed(router); /* this lane's full queue must not hold up the others … */
         if (router->lanes[lane].batch == NULL)
@@ -215,10 +213,10 @@ static bool encode_key(struct router *router, const struct row_change *row, stru
 
 static unsigned lane_of(const struct router *router, const struct mapping *mapping, unsigned shard)
 {
-    unsigned per_shard = (unsigned)router->stream->config->lanes;
+    unsigned lanes = (unsigned)router->stream->config->lanes;
     bool by_table = mapping->serial_lane || !mapping->has_key || mapping->parts > 1;
     uint64_t hash = by_table ? mapping->target->oid : router->key_hash;
-    return shard * per_shard + (unsigned)(hash % per_shard);
+    return stream_first_lane(router->stream, mapping, shard) + (unsigned)(hash % lanes);
 }
 
 enum { EVERY_SHARD = -1 };
@@ -378,26 +376,48 @@ bool router_row(struct router *router, const struct stream_relation *relation,
 
 /* ---- barriers ---- */
 
-static bool barrier_passed(struct router *router, const uint64_t *before)
+/* The nth of all lanes that carry the mapping's changes. */
+static unsigned carrier(const struct router *router, const struct mapping *mapping, unsigned n)
 {
-    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
-        if (lane_barriers(router->stream->lanes[l]) == before[l])
+    unsigned lanes = (unsigned)router->stream->config->lanes;
+    return stream_first_lane(router->stream, mapping, n / lanes) + n % lanes;
+}
+
+static unsigned carriers_count(const struct router *router)
+{
+    return router->stream->mappings->shards_count * (unsigned)router->stream->config->lanes;
+}
+
+static bool barrier_passed(const struct router *router, const struct mapping *mapping,
+                           const uint64_t *before)
+{
+    for (unsigned n = 0; n < carriers_count(router); n++) {
+        if (lane_barriers(router->stream->lanes[carrier(router, mapping, n)]) == before[n])
             return false;
     }
     return true;
 }
 
-bool router_barrier(struct router *router, struct error *err)
+static bool push_barrier(struct router *router, const struct mapping *mapping, uint64_t *before,
+                         struct error *err)
 {
-    unsigned count = router->stream->lanes_count;
-    uint64_t *before = arena_alloc(&router->scratch, count * sizeof *before);
-    for (unsigned l = 0; l < count; l++) {
-        before[l] = lane_barriers(router->stream->lanes[l]);
-        lane_add(router, l, CHANGE_BARRIER);
+    for (unsigned n = 0; n < carriers_count(router); n++) {
+        unsigned lane = carrier(router, mapping, n);
+        before[n] = lane_barriers(router->stream->lanes[lane]);
+        lane_add(router, lane, CHANGE_BARRIER);
+        if (!lane_push(router, lane, err))
+            return false;
     }
-    if (!router_flush(router, err))
+    return true;
+}
+
+/* Makes durable what the lanes that carry the mapping's changes have got, even inside a transaction. */
+static bool barrier(struct router *router, const struct mapping *mapping, struct error *err)
+{
+    uint64_t *before = arena_alloc(&router->scratch, carriers_count(router) * sizeof *before);
+    if (!push_barrier(router, mapping, before, err))
         return false;
-    while (!barrier_passed(router, before)) {
+    while (!barrier_passed(router, mapping, before)) {
         if (stop_wait(router->stream->stop, 1000))
             return stop_error(err);
         if (!router->wait(router->wait_context, err))
@@ -409,11 +429,14 @@ bool router_barrier(struct router *router, struct error *err)
 bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
                      struct error *err)
 {
-    for (unsigned l = 0; l < router->stream->lanes_count; l++) {
-        struct change *change = lane_add(router, l, CHANGE_TRUNCATE);
+    if (!barrier(router, mapping, err))
+        return false;
+    for (unsigned n = 0; n < carriers_count(router); n++) {
+        unsigned lane = carrier(router, mapping, n);
+        struct change *change = lane_add(router, lane, CHANGE_TRUNCATE);
         change->mapping = mapping;
         change->recopy = recopy;
-        change->ordinal = ++router->lanes[l].ordinal;
+        change->ordinal = ++router->lanes[lane].ordinal;
     }
-    return router_barrier(router, err);
+    return barrier(router, mapping, err);
 }

@@ -4,7 +4,8 @@
  * An update that moves the row to another key or another shard is a delete and an insert, each with
  * the key it has there (step 3). Without a key every update is. The lane is chosen by hash(table,
  * key), or by hash(table) where a unique or exclusion constraint besides the key makes the order
- * between rows matter, or the key's text does not tell the key (1.0 = 1.00). Belongs to the receiver's thread.
+ * between rows matter, or the key's text does not tell the key (1.0 = 1.00); among those of tables
+ * copied whole, or among the others (lane.h). Belongs to the receiver's thread.
  */
 #ifndef STREAM_ROUTER_H
 #define STREAM_ROUTER_H
@@ -48,12 +49,9 @@ void router_feed(struct router *router); /* never waits */
 /* Up to where everything has been pushed: `complete`, or less while a batch is kept. */
 lsn_t router_pushed(const struct router *router, lsn_t complete);
 
-/* Makes everything routed so far durable on all lanes, even inside a transaction; waits for it. */
-bool router_barrier(struct router *router, struct error *err) MUST_CHECK;
-
-/* At a barrier: empties the target table on every shard; with `recopy`, for all of it to be copied
- * again, whatever is steady. Lane 0 of each shard does it, all others forget what they know of its
- * rows. */
+/* Between two barriers, of all lanes that carry the mapping's changes: empties the target table on every
+ * shard; with `recopy`, for all of it to be copied again, whatever is steady. The first of these lanes of
+ * each shard does it, the others forget what they know of its rows. Waits. */
 bool router_truncate(struct router *router, const struct mapping *mapping, bool recopy,
                      struct error *err) MUST_CHECK;
 

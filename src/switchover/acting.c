@@ -109,7 +109,7 @@ static const char bring_sql[] =
     "   || pg_catalog.format('ALTER TABLE ONLY %s ENABLE %sTRIGGER %I', d.rel,"
     "        CASE WHEN d.always THEN 'ALWAYS ' ELSE '' END, d.name)"
     "  ELSE (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID',"
-    "                 l.oid::regclass, d.name, pg_catalog.replace(d.definition, ' NOT VALID', '')), '; ')"
+    "                 l.oid::regclass, d.name, pg_catalog.regexp_replace(d.definition, ' NOT VALID$', '')), '; ')"
     "          FROM " PLACES " AS l WHERE NOT " HAS_KEY("l.oid") ") END AS sql) AS s"
     " WHERE d.state = 'waiting'";
 
@@ -119,7 +119,7 @@ static const char finish_sql[] =
     " CROSS JOIN LATERAL ("
     /* leaves that have come since */
     "  SELECT 1 AS step, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID',"
-    "           l.oid::regclass, d.name, pg_catalog.replace(d.definition, ' NOT VALID', '')) AS sql"
+    "           l.oid::regclass, d.name, pg_catalog.regexp_replace(d.definition, ' NOT VALID$', '')) AS sql"
     "    FROM " PLACES " AS l WHERE d.relkind = 'p' AND NOT " HAS_KEY("l.oid")
     "   UNION ALL "
     "  SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.conrelid::regclass, c.conname)"

@@ -316,16 +316,35 @@ static bool wait_for(PGconn *conn, const char *transactions, const struct gate_p
     }
 }
 
-bool gate_wait(PGconn *conn, const struct gate_patience *patience, struct error *err)
+/* Who may have written, as a list for wait_for(); NULL on error, a row that
+ * is NULL when there is nobody. */
+static PGresult *find_writers(PGconn *conn, const struct gate_patience *patience, struct error *err)
 {
     PGresult *writers = conn_query_row(conn, writers_sql, 0, NULL, err);
+    if (writers == NULL || !result_bool(writers, 0, 1))
+        return writers;
+    PQclear(writers);
+    is_prepared(patience, err);
+    return NULL;
+}
+
+/* A transaction that was waited for may have ended by PREPARE: it is no session's any more, keeps its
+ * locks, and would commit behind the marker. */
+static bool none_prepared(PGconn *conn, const struct gate_patience *patience, struct error *err)
+{
+    PGresult *writers = find_writers(conn, patience, err);
+    PQclear(writers);
+    return writers != NULL;
+}
+
+bool gate_wait(PGconn *conn, const struct gate_patience *patience, struct error *err)
+{
+    PGresult *writers = find_writers(conn, patience, err);
     if (writers == NULL)
         return false;
-    bool ok = true;
-    if (result_bool(writers, 0, 1))
-        ok = is_prepared(patience, err);
-    else if (!PQgetisnull(writers, 0, 0))
-        ok = wait_for(conn, result_text(writers, 0, 0), patience, err);
+    bool ok = PQgetisnull(writers, 0, 0) ||
+              (wait_for(conn, result_text(writers, 0, 0), patience, err) &&
+               none_prepared(conn, patience, err));
     PQclear(writers);
     return ok;
 }

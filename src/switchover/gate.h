@@ -66,14 +66,23 @@ bool gate_lay_some(PGconn *conn, const char *tables, const struct gate_pace *pac
 /* Takes all away, a table at a time, then the function. RETRY when a table cannot be locked. */
 bool gate_remove(PGconn *conn, struct error *err) MUST_CHECK;
 
-/* What is behind it: compares equal as long as no relation and no column came or went. */
+/* What is behind it: tells whether a relation or a column came or went, or rows were rewritten. */
 struct gate_census {
     unsigned relations;
     unsigned without; /* … a gate */
     char digest[33];
+    char files[32];   /* where the rows are: TRUNCATE and VACUUM FULL change that too … */
+    char columns[32]; /* … and not this, which costs some 10 us a table */
 };
 bool gate_census(PGconn *conn, const char *tables, struct gate_census *census,
                  struct error *err) MUST_CHECK;
+
+/* All but `columns`, for who asks other things in the same round trip. $1: the tables; one row. */
+extern const char gate_census_sql[];
+void gate_census_read(const PGresult *result, struct gate_census *census);
+/* `before` is whole, `now` as gate_census_read() fills it: asks for `columns` if it has to. */
+bool gate_census_same(PGconn *conn, const char *tables, const struct gate_census *before,
+                      const struct gate_census *now, bool *same, struct error *err) MUST_CHECK;
 
 /* ---- closing and opening it ---- */
 

@@ -165,19 +165,55 @@ bool gate_remove(PGconn *conn, struct error *err)
 
 /* ---- the census ---- */
 
-static const char census_sql[] = "WITH RECURSIVE " GATE_RELATIONS(
+const char gate_census_sql[] = "WITH RECURSIVE " GATE_RELATIONS(
     "$1") " SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE NOT gated),"
-          "  COALESCE(pg_catalog.md5(pg_catalog.string_agg(oid || ' ' || relnatts, ',' ORDER BY oid)), '')"
+          "  pg_catalog.md5(COALESCE(pg_catalog.string_agg(pg_catalog.concat_ws(' ', oid, relnatts,"
+          "    relreplident), ',' ORDER BY oid), '')),"
+          "  COALESCE(pg_catalog.sum(relfilenode::bigint), 0)"
           "   FROM relation";
+
+/* Each change of a column leaves a row of the catalog with a later xmin, also one that is taken back. */
+static const char columns_sql[] = "WITH RECURSIVE " GATE_RELATIONS(
+    "$1") " SELECT COALESCE(pg_catalog.sum(a.xmin::text::bigint), 0)"
+          "   FROM relation r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0";
+
+static bool read_columns(PGconn *conn, const char *tables, char columns[32], struct error *err)
+{
+    PGresult *result = conn_query_row(conn, columns_sql, 1, &tables, err);
+    if (result == NULL)
+        return error_context(err, "looking at the columns behind the gate");
+    snprintf(columns, 32, "%s", result_text(result, 0, 0));
+    PQclear(result);
+    return true;
+}
 
 bool gate_census(PGconn *conn, const char *tables, struct gate_census *census, struct error *err)
 {
-    PGresult *result = conn_query_row(conn, census_sql, 1, &tables, err);
+    PGresult *result = conn_query_row(conn, gate_census_sql, 1, &tables, err);
     if (result == NULL)
         return error_context(err, "looking what is behind the gate");
+    gate_census_read(result, census);
+    PQclear(result);
+    return read_columns(conn, tables, census->columns, err);
+}
+
+void gate_census_read(const PGresult *result, struct gate_census *census)
+{
     census->relations = (unsigned)result_int(result, 0, 0);
     census->without = (unsigned)result_int(result, 0, 1);
     snprintf(census->digest, sizeof census->digest, "%s", result_text(result, 0, 2));
-    PQclear(result);
+    snprintf(census->files, sizeof census->files, "%s", result_text(result, 0, 3));
+}
+
+bool gate_census_same(PGconn *conn, const char *tables, const struct gate_census *before,
+                      const struct gate_census *now, bool *same, struct error *err)
+{
+    char columns[32];
+    *same = strcmp(before->digest, now->digest) == 0;
+    if (!*same || strcmp(before->files, now->files) == 0)
+        return true;
+    if (!read_columns(conn, tables, columns, err))
+        return false;
+    *same = strcmp(before->columns, columns) == 0;
     return true;
 }

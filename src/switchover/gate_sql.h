@@ -40,6 +40,7 @@
     "   UNION SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid),"   \
     " relation AS ("                                                                               \
     "  SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relnatts,"        \
+    "         c.relreplident, c.relfilenode,"                                                      \
     "         g.tgname IS NOT NULL AS has_trigger,"                                                \
     "         g.tgname IS NOT NULL AND g.tgenabled = 'A' AS gated"                                 \
     "    FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid AND c.relkind IN ('r', 'p')"         \

@@ -2,11 +2,17 @@
 
 #include "mapping/invert.h"
 #include "pg/conn.h"
+#include "state/setting.h"
+#include "switchover/carried.h"
 #include "switchover/drain.h"
 #include "switchover/gate.h"
 #include "util/clock.h"
 
-enum { STREAM_POLL_US = 100 * 1000 };
+enum {
+    STREAM_POLL_US = 100 * 1000,
+    LOOK_POLL_US = 10 * 1000,
+    LOOK_PATIENCE_US = 10 * 1000 * 1000, /* it may begin again meanwhile */
+};
 
 /* A question to a server: each row of the answer is a finding. */
 struct question {
@@ -239,6 +245,51 @@ static bool check_streaming(const struct readiness *readiness, struct error *err
     return true;
 }
 
+/* ---- what `run` has seen of the source ---- */
+
+static bool not_looked(const struct readiness *readiness)
+{
+    findings_add(readiness->switching->findings, SEVERITY_REFUSE, "not-looked", NULL,
+                 "pgportage run", "Look at its log; it begins again, or has ended.",
+                 "has not said that it carries the tables of the source as they are now");
+    return true;
+}
+
+/* It looks behind each marker of a switch. A change of the catalog that it has not seen yet may have
+ * rewritten rows, which no stream brings. */
+static bool wait_for_look(const struct readiness *readiness, int64_t marker, int64_t until_us,
+                          struct error *err)
+{
+    for (;;) {
+        char *looked;
+        if (!setting_get(readiness->switching->shards[0], SETTING_LOOKED, &looked, err))
+            return false;
+        bool seen = looked != NULL && strtoll(looked, NULL, 10) >= marker;
+        free(looked);
+        if (seen)
+            return true;
+        if (clock_monotonic_us() >= until_us)
+            return not_looked(readiness);
+        if (stop_wait(readiness->switching->stop, LOOK_POLL_US))
+            return stop_error(err);
+    }
+}
+
+static bool check_leaves(const struct readiness *readiness, struct error *err)
+{
+    char missing[256], object[300];
+    if (!carried_find_missing(readiness->switching->source, readiness->switching->shards[0],
+                              readiness->from->tables, missing, err))
+        return false;
+    snprintf(object, sizeof object, "source, %s", missing);
+    if (missing[0] != '\0')
+        findings_add(readiness->switching->findings, SEVERITY_REFUSE, "not-carried", NULL, object,
+                     "\"pgportage run\" takes it up when it can lock it: end what writes to it, and"
+                     " try again.",
+                     "a partition that is not carried yet");
+    return true;
+}
+
 /* How far behind, measured by what matters: how long it takes until all lanes have a new marker. */
 static bool check_lag(struct readiness *readiness, struct error *err)
 {
@@ -248,12 +299,14 @@ static bool check_lag(struct readiness *readiness, struct error *err)
                           .lanes = switching->config->lanes,
                           .markers = check_calloc(readiness->from->count, sizeof(int64_t))};
     int64_t began_us = clock_monotonic_us();
-    readiness->drain_us = -1;
+    int64_t until_us = began_us + (int64_t)switching->options.max_lag_s * 1000000;
     bool ok = drain_mark(&drain, readiness->epoch, err);
-    if (ok && drain_wait(&drain, began_us + (int64_t)switching->options.max_lag_s * 1000000,
-                         switching->stop, err))
+    if (ok && drain_wait(&drain, until_us, switching->stop, err)) {
         readiness->drain_us = clock_monotonic_us() - began_us;
-    else if (ok && err->class == ERROR_LIMIT) {
+        ok = readiness->from->which != SIDE_SOURCE ||
+             wait_for_look(readiness, drain.markers[0],
+                           clock_monotonic_us() + LOOK_PATIENCE_US, err);
+    } else if (ok && err->class == ERROR_LIMIT) {
         findings_add(switching->findings, SEVERITY_REFUSE, "lag", NULL, err->message,
                      "Wait until it has caught up, or give it more: --max-lag.",
                      "the stream is more than %d s behind: %s", switching->options.max_lag_s,
@@ -382,13 +435,14 @@ bool readiness_check(struct readiness *readiness, struct error *err)
     const struct switching *switching = readiness->switching;
     readiness->drain_us = -1;
     if (!ASK(readiness, switching->shards[0], "control", control_questions, err) ||
-        !check_verified(readiness, err) || !check_shards(readiness, err) ||
-        !check_from(readiness, err) || !check_to(readiness, err) ||
-        !check_streaming(readiness, err) ||
-        !check_way_back(readiness, err))
+        !check_verified(readiness, err) || !check_from(readiness, err) || !check_to(readiness, err) ||
+        !check_streaming(readiness, err) || !check_way_back(readiness, err))
         return error_context(err, "looking whether all is ready");
     check_losses(readiness);
     bool streams = !findings_have(switching->findings, "no-instance") &&
                    !findings_have(switching->findings, "not-streaming");
-    return !streams || check_lag(readiness, err);
+    bool ok = (!streams || check_lag(readiness, err)) &&
+              (readiness->from->which != SIDE_SOURCE || check_leaves(readiness, err)) &&
+              check_shards(readiness, err);
+    return ok || error_context(err, "looking whether all is ready");
 }

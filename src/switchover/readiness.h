@@ -2,8 +2,8 @@
  * Whether a switch may begin: everything that would make it fail, or would be regretted afterwards, as
  * findings. Writes nothing but a marker, which measures how far behind the stream is.
  *
- *   not-ready, not-copied, not-built, not-valid, no-instance, not-streaming, lag, dead-letter,
- *   not-verified, prepared-transaction, subscription, gate, way-back            refuse
+ *   not-ready, not-copied, not-built, not-valid, not-carried, not-looked, no-instance, not-streaming,
+ *   lag, dead-letter, not-verified, prepared-transaction, subscription, gate, way-back            refuse
  *   put-aside                                                                   note
  *   (and those of mapping/invert.h, endpoint.h, sequences.h)
  */

@@ -73,6 +73,8 @@ bool work_lay_gates(struct work *work, struct error *err)
     return true;
 }
 
+/* Before readiness_check(), which has `run` look at the source: what it saw is in the form of these, or one
+ * of a later moment that differs from them. */
 static bool take_censuses(struct work *work, struct error *err)
 {
     for (unsigned s = 0; s < work->from->count; s++) {
@@ -110,7 +112,8 @@ bool step_ready(struct work *work, struct error *err)
     struct readiness readiness = {
         .switching = switching, .from = work->from, .to = work->to, .epoch = work->epoch};
     int limit_ms = switching->options.timeout_s * 1000;
-    if (!work_lay_gates(work, err) || !readiness_check(&readiness, err) ||
+    if (!work_lay_gates(work, err) || !take_censuses(work, err) ||
+        !readiness_check(&readiness, err) ||
         !endpoint_check(work->endpoint, work->from->which, limit_ms, switching->findings, err) ||
         (switching->findings->refused == 0 && !plan_sequences(work, err)))
         return false;
@@ -120,9 +123,8 @@ bool step_ready(struct work *work, struct error *err)
     work->detail = json_pack("{s:f}", "marker_ms", (double)readiness.drain_us / 1000);
     if (switching->findings->refused > 0 || switching->options.dry_run)
         return true;
-    return (is_cutover(work) || dirty_prepare(switching->config, switching->set, switching->shards,
-                                              switching->shards_count, &work->dirty, err)) &&
-           take_censuses(work, err);
+    return is_cutover(work) || dirty_prepare(switching->config, switching->set, switching->shards,
+                                             switching->shards_count, &work->dirty, err);
 }
 
 bool step_pause(struct work *work, struct error *err)
@@ -183,41 +185,6 @@ bool step_drain(struct work *work, struct error *err)
            endpoint_hook(work->endpoint, HOOK_DRAINED, work->to->which, err);
 }
 
-static bool check_prepared(const struct work *work, unsigned number, struct error *err)
-{
-    char server[24];
-    PGresult *result = conn_query(work->from->conns[number],
-                                  "SELECT gid FROM pg_catalog.pg_prepared_xacts"
-                                  " WHERE database = pg_catalog.current_database() LIMIT 1",
-                                  0, NULL, err);
-    if (result == NULL)
-        return false;
-    bool ok = PQntuples(result) == 0;
-    if (!ok) {
-        error_set(err, ERROR_CONFIG, "%s has a prepared transaction, \"%s\"",
-                  side_server(work->from, number, server), result_text(result, 0, 0));
-        error_hint(err, "ROLLBACK PREPARED or COMMIT PREPARED it, then try again.");
-    }
-    PQclear(result);
-    return ok;
-}
-
-/* What came without a gate may have been written to. */
-static bool check_census(const struct work *work, unsigned number, struct error *err)
-{
-    const struct gate_census *before = &work->censuses[number];
-    struct gate_census now;
-    char server[24];
-    if (!gate_census(work->from->conns[number], work->from->tables, &now, err))
-        return false;
-    if (now.without == 0 && strcmp(now.digest, before->digest) == 0)
-        return true;
-    error_set(err, ERROR_RETRY, "tables of %s have changed during the switch",
-              side_server(work->from, number, server));
-    return error_detail(err, "There were %u relations and are %u; %u have no gate.",
-                        before->relations, now.relations, now.without);
-}
-
 static void note_count(struct work *work, const char *name, unsigned count)
 {
     if (work->detail == NULL)
@@ -253,10 +220,8 @@ static bool read_positions(struct work *work, struct error *err)
 bool step_check(struct work *work, struct error *err)
 {
     unsigned sequences = 0, dirty = 0, acting;
-    for (unsigned s = 0; s < work->from->count; s++) {
-        if (!check_prepared(work, s, err) || !check_census(work, s, err))
-            return false;
-    }
+    if (!work_look_again(work, err))
+        return false;
     if (work->dirty != NULL && !dirty_settle(work->dirty, work->epoch, &dirty, err))
         return false;
     if (!sequences_set(work->sequences, err) ||

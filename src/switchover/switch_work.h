@@ -1,4 +1,4 @@
-/* A switch at work: what its steps share. Private to switch.c and switch_steps.c. */
+/* A switch at work: what its steps share. Private to switch.c, switch_steps.c and switch_look.c. */
 #ifndef SWITCHOVER_SWITCH_WORK_H
 #define SWITCHOVER_SWITCH_WORK_H
 
@@ -54,5 +54,9 @@ bool step_lead(struct work *work, struct error *err) MUST_CHECK;
 
 /* Lays gates that are missing, on both sides; a finding when one cannot be laid. */
 bool work_lay_gates(struct work *work, struct error *err) MUST_CHECK;
+
+/* Behind the drain, in a round trip: no transaction is prepared, the from-side has the form that was looked
+ * at before the pause, and all rows are on the to-side. */
+bool work_look_again(struct work *work, struct error *err) MUST_CHECK;
 
 #endif

@@ -1,4 +1,6 @@
 """Servers that die under us: each comes back, and both sides are equal."""
+import json
+
 import pytest
 
 from harness.writers import TableSpec, Writers
@@ -44,3 +46,20 @@ def test_T8_a_target_dies_after_commit_was_sent(durable):
         writers.wait_for_transactions(300)
         carried.finish_load_and_compare(writers)
     assert carried.portage.is_running()
+
+
+def test_status_tells_what_the_servers_know_that_answer(durable):
+    carried, source, targets = durable
+    with Writers(carried.source_server.dsn(carried.name), TABLES, seed=4, rate=200) as writers:
+        carried.run_until_ready()
+        writers.wait_for_transactions(50)
+    for server, name in ((targets[1], "shard 1"), (source, "source")):
+        server.kill9()
+        done = carried.portage.command("--json", "status", check=False)
+        status = json.loads(done.stdout)
+        assert done.returncode == 4 and [one["on"] for one in status["unreachable"]] == [name]
+        assert status["phase"] == "ready"
+        assert {lane["shard"] for lane in status["lanes"]} == ({0} if name == "shard 1" else {0, 1})
+        assert name in carried.portage.command("status", check=False).stdout
+        server.start()
+    carried.finish_load_and_compare()

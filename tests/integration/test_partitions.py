@@ -139,6 +139,45 @@ def test_S1_a_partition_that_appears_during_the_copy_or_while_nobody_looks(migra
     carried.finish_load_and_compare(load)
 
 
+def test_D11_names_that_the_server_would_cut(migration, writers):
+    """Of a partitioned table, its partitions and their indexes; and names that look like SQL."""
+    name = "x" + "é" * 28  # 57 bytes, and byte 40 is within a letter
+    table = f'public."{name}"'
+    carried = migration(
+        f"""CREATE TABLE {table} (id bigint PRIMARY KEY, at date NOT NULL, n int);
+        CREATE TABLE public.child (id bigint PRIMARY KEY, "a NOT VALID" bigint);
+        INSERT INTO {table} SELECT g, date '2024-01-01' + g % 210, g FROM generate_series(1, 1000) g;
+        INSERT INTO public.child SELECT g, g FROM generate_series(1, 100) g""",
+        f"""CREATE TABLE {table} (id bigint, at date NOT NULL, n int, PRIMARY KEY (id, at))
+            PARTITION BY RANGE (at);
+        CREATE INDEX "a USING b" ON {table} (n);
+        CREATE TABLE public.child (id bigint PRIMARY KEY, "a NOT VALID" bigint REFERENCES public.child);
+        CREATE TABLE public."{"x" + "é" * 27}_2024_03" (id int)""",
+        f"""tables:
+          {table}: {{shard_by: everywhere, partition_by: {{column: at, every: 1 month}}}}
+          public.child: {{shard_by: everywhere}}
+        """)
+    carried.run_until_ready()
+    carried.portage.stop()  # nothing is made twice
+    carried.run_until_ready()
+    for shard in range(2):
+        counts = dict(carried.shard_sql(
+            shard, "SELECT pg_get_expr(c.relpartbound, c.oid), (xpath('/row/n/text()', query_to_xml("
+                   "  'SELECT count(*) AS n FROM ' || c.oid::regclass, false, true, '')))[1]"
+                   "  ::text::int FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+                   " WHERE i.inhparent = %s::regclass", [table]))
+        assert counts.pop("DEFAULT") == 0
+        with_rows = [bound for bound, count in counts.items() if count > 0]
+        assert len(with_rows) == 7 and sum(counts.values()) == 1000
+        assert carried.shard_sql(shard, "SELECT bool_and(indisvalid), count(*) FROM pg_index i"
+                                        "  JOIN pg_inherits h ON h.inhrelid = i.indexrelid"
+                                        " WHERE h.inhparent = 'public.\"a USING b\"'::regclass"
+                                 ) == [(True, len(counts) + 1)]
+        assert carried.shard_sql(shard, "SELECT convalidated FROM pg_constraint WHERE contype = 'f'"
+                                 ) == [(True,)]
+    carried.finish_load_and_compare()
+
+
 def test_S1_target_partitions_follow(migration, writers):
     carried = migration(SOURCE, MONTHS, BY_MONTH)
     carried.run_until_ready()

@@ -1,6 +1,7 @@
 """Hard cases of rows (R), each by its id."""
 import json
 import random
+import re
 import threading
 import time
 
@@ -536,6 +537,28 @@ def test_R15_the_target_key_is_wider(migration):
     carry(carried, [table], seed=15)
     for shard in range(2):
         assert carried.shard_sql(shard, "SELECT count(*) - count(DISTINCT id) FROM public.t")[0][0] == 0
+
+
+@pytest.mark.parametrize("key, change, said", [
+    ("at", "DELETE FROM public.t", "several rows of public.t have one key"),
+    ("at", "UPDATE public.t SET n = 0", "duplicate key value"),
+    ("extra", "UPDATE public.t SET n = 0", "several rows of public.t have one key"),
+])
+def test_R15_one_row_twice_does_not_make_up_for_one_that_is_missing(migration, key, change, said):
+    """A statement for many rows touches as many as it should: two of one key, and none of another."""
+    source = """CREATE TABLE public.t (id bigint PRIMARY KEY, at date NOT NULL, n int);
+        INSERT INTO public.t SELECT g, date '2024-01-10', g FROM generate_series(1, 20) g;"""
+    target = f"""CREATE TABLE public.t (id bigint, at date NOT NULL, n int,
+        extra int NOT NULL DEFAULT 0, PRIMARY KEY (id, {key}));"""
+    carried = migration(source, target, "lanes: 1\n" + "tables:\n  \"public.*\": identical\n", shards=1)
+    carried.run_until_ready()
+    carried.shard_sql(0, "UPDATE public.t SET id = 7, at = '2024-01-11', extra = 1 WHERE id = 8")
+    carried.source_sql(f"{change} WHERE id BETWEEN 5 AND 15")
+    assert carried.portage.wait(60) == 4
+    log = carried.portage.logs()
+    assert said in log
+    assert re.search(r"CONTEXT: applying (UPDATE|DELETE) of public\.t with id=7, committed at", log), log
+    assert carried.shard_sql(0, "SELECT count(*) FROM public.t WHERE id = 7 AND n <> 0") == [(2,)]
 
 
 def test_R16_unique_values_travel_between_rows(migration):

@@ -2,17 +2,16 @@
 import contextlib
 import json
 import signal
-import subprocess
 import threading
 import time
 
 import psycopg
 import pytest
 
+from harness.cutover import (BY_ID, CLOSED, DDL, QUICK, ROWS, InBackground, is_open, live, make,
+                             open_sides, prove, refused, switch, wait_closed, writer)
 from harness.polling import wait_until
-from harness.writers import TableSpec, Writers
 
-DDL = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
 PARTITIONED = """
 CREATE TABLE public.p (id bigint, day date NOT NULL, n int, PRIMARY KEY (id, day))
     PARTITION BY RANGE (day);
@@ -21,68 +20,6 @@ CREATE TABLE public.p_old PARTITION OF public.p FOR VALUES FROM (MINVALUE) TO ('
 CREATE TABLE public.p_old_leaf PARTITION OF public.p_old DEFAULT;
 CREATE TABLE public.p_new PARTITION OF public.p DEFAULT;
 """
-ROWS = "INSERT INTO public.t SELECT g, g FROM generate_series(1, 2000) g;"
-BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
-TABLE = TableSpec("public.t", "id", {"n": lambda dice: dice.randint(1, 999)}, keys=4000)
-CLOSED = "57P06"
-QUICK = ("--verified-within", "86400")
-
-
-def make(migration, source=DDL + ROWS, target=DDL, mapping=BY_ID, **more):
-    """Ready to be switched: gates laid, way back made, and a proof that both sides are equal."""
-    carried = migration(source, target, mapping, **more)
-    carried.run_until_ready()
-    carried.portage.wait_for_log("the gates are laid")
-    carried.portage.wait_for_log("way back is ready")
-    return carried
-
-
-def prove(carried):
-    carried.wait_caught_up()
-    carried.portage.command("verify")
-    return carried
-
-
-def switch(carried, verb, *options, check=True, env=None, timeout=60):
-    portage = carried.portage
-    if env is not None:
-        portage = carried.instance(f"x{len(carried.instances)}", env=env)
-    done = portage.command("--json", verb, *QUICK, *options, check=False, timeout=timeout)
-    assert not check or done.returncode == 0, f"{done.returncode}\n{done.stdout}{done.stderr}"
-    return done
-
-
-def live(carried):
-    rows = carried.shard_sql(0, "SELECT value FROM portage.setting WHERE name = 'live'")
-    return rows[0][0] if rows else "source"
-
-
-def servers(carried):
-    """(side, server, database) of all."""
-    return [("source", carried.source_server, carried.name)] + [
-        ("target", server, name)
-        for server, name in zip(carried.shard_servers, carried.shard_names)]
-
-
-def is_open(server, database):
-    """By what the application meets: a write of no row."""
-    try:
-        server.sql("DELETE FROM public.t WHERE false", None, database)
-    except psycopg.Error as error:
-        assert error.sqlstate == CLOSED, error
-        return False
-    return True
-
-
-def open_sides(carried):
-    return {side for side, server, database in servers(carried) if is_open(server, database)}
-
-
-def refused(function, *arguments):
-    with pytest.raises(psycopg.Error) as error:
-        function(*arguments)
-    assert error.value.sqlstate == CLOSED, error.value
-    return error.value
 
 
 def test_cutover_and_rollback(migration):
@@ -175,37 +112,6 @@ def test_a_partition_that_appears_gets_its_gate(wide):
 
 # ---- the fence ----
 
-class InBackground:
-    """A command that is at work while the test does something."""
-
-    def __init__(self, carried, *arguments, env=None):
-        portage = carried.instance(f"b{len(carried.instances)}", env=env)
-        self.process = subprocess.Popen(portage.command_line(*arguments), env=portage.env, text=True,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
-
-    def wait(self, code, timeout=60):
-        out, err = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == code, f"{self.process.returncode}\n{out}{err}"
-        return out + err
-
-
-@contextlib.contextmanager
-def writer(carried, write="UPDATE public.t SET n = 77777 WHERE id = 1", user="postgres"):
-    """A transaction that has written and does not end, unless it is ended."""
-    conn = psycopg.connect(carried.source_server.dsn(carried.name, user,
-                                                     application_name="slow app"))
-    with contextlib.closing(conn):
-        conn.execute(write)
-        yield conn
-        with contextlib.suppress(psycopg.OperationalError):
-            conn.commit()
-
-
-def wait_closed(carried):
-    wait_until(lambda: not open_sides(carried), 30, "the fence", interval=0.02)
-
-
 def test_writers_are_waited_for(migration):
     carried = prove(make(migration))
     with writer(carried) as conn:
@@ -263,14 +169,18 @@ def test_O11_a_prepared_transaction_is_refused(migration):
 
 
 def test_a_prepared_transaction_that_comes_late(migration):
+    """What is prepared while it is waited for could commit behind the marker, before anybody looks."""
     carried = prove(make(migration))
     with writer(carried) as conn:
         cutover = InBackground(carried, "cutover", *QUICK)
         wait_closed(carried)
         conn.execute("PREPARE TRANSACTION 'late'")
-        assert "prepared transaction" in cutover.wait(3)
+        said = cutover.wait(3)
+        assert "prepared transaction" in said and 'step "fence"' in said, said
     assert open_sides(carried) == {"source"}
-    carried.source_sql("ROLLBACK PREPARED 'late'")
+    carried.source_sql("COMMIT PREPARED 'late'")
+    assert carried.source_sql("SELECT n FROM public.t WHERE id = 1") == [(77777,)]
+    carried.finish_load_and_compare()
 
 
 def test_a_table_that_comes_meanwhile(wide):

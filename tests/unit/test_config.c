@@ -97,6 +97,11 @@ static void test_least(void **state)
     assert_int_equal(config->source_rate_max, 0);
     assert_int_equal(config->row_bytes_max, 32 << 20);
     assert_int_equal(config->queue_bytes_max, 64 << 20);
+    assert_true(config->spill_bytes_max == INT64_C(4) << 30);
+    assert_string_equal(config->spill_folder, "/tmp");
+    assert_int_equal(config->index_workers, 2);
+    assert_int_equal(config->replica_lag_max_s, 0);
+    assert_int_equal(config->source_active_max, 0);
     assert_int_equal(config->chunk_ms, 1000);
     assert_int_equal(config->sequences_count, 0);
     assert_int_equal(config->sequence_shards, SEQUENCE_INTERLEAVE);
@@ -166,6 +171,17 @@ static void test_full_settings(void **state)
     reading_release(&reading);
 }
 
+static void test_spill_folder(void **state)
+{
+    struct reading reading;
+    (void)state;
+    read_or_fail(&reading, LEAST "tables: {t: identical}\n"
+                                 "spill_dir: /var/spill\nspill_bytes_max: 0\n");
+    assert_string_equal(reading.config.spill_folder, "/var/spill");
+    assert_int_equal(reading.config.spill_bytes_max, 0);
+    reading_release(&reading);
+}
+
 static void test_full_mapping(void **state)
 {
     struct reading reading;
@@ -214,6 +230,18 @@ static void test_full_merge(void **state)
     assert_string_equal(reading.config.mappings[3].target.text, "*");
     assert_true(reading.config.mappings[3].is_pattern);
     assert_null(reading.config.mappings[3].from.text);
+    reading_release(&reading);
+}
+
+static void test_throttle(void **state)
+{
+    struct reading reading;
+    (void)state;
+    read_or_fail(&reading, LEAST "tables: {\"*\": identical}\nindex_workers: 16\n"
+                           "throttle: {source_replica_lag_max: 2 min, source_active_max: 50}\n");
+    assert_int_equal(reading.config.index_workers, 16);
+    assert_int_equal(reading.config.replica_lag_max_s, 120);
+    assert_int_equal(reading.config.source_active_max, 50);
     reading_release(&reading);
 }
 
@@ -290,12 +318,28 @@ static void test_errors_name_the_place(void **state)
          ":3:16: \"row_bytes_max\" must be between 8192 and 1073741823, not 1073741824"},
         {"queue_bytes_max: 1kB",
          ":3:18: \"queue_bytes_max\" must be between 1048576 and 68719476736, not 1000"},
+        {"spill_bytes_max: -1",
+         ":3:18: \"spill_bytes_max\" must be between 0 and 17592186044416, not -1"},
+        {"spill_dir: [a]", ":3:13: \"spill_dir\" must be a text"},
         {"source_rate_max: -1",
          ":3:18: \"source_rate_max\" must be between 0 and 9223372036854775807, not -1"},
         {"tables: {t: identical}\nsource_connections_max: 3",
          ":4:25: \"source_connections_max\" must be between 4 and 1000, not 3"},
         {"tables: {t: identical}\nsource_connections_max: 5\nverify: {every: 1h}",
          ":4:25: \"source_connections_max\" must be at least 6 with \"verify.every\""},
+        {"throttle: fast", ":3:11: \"throttle\" must be a mapping"},
+        {"throttle: {source_lag: 1s}", ":3:12: unknown key \"source_lag\" in throttle"},
+        {"throttle: {source_replica_lag_max: soon}",
+         ":3:36: \"throttle.source_replica_lag_max\" must be a number, not \"soon\""},
+        {"throttle: {source_replica_lag_max: 2d}",
+         ":3:36: \"throttle.source_replica_lag_max\" must be between 0 and 86400, not 172800"},
+        {"throttle: {source_active_max: 10s}",
+         ":3:31: \"throttle.source_active_max\" must be a number, not \"10s\""},
+        {"throttle: {source_active_max: -1}",
+         ":3:31: \"throttle.source_active_max\" must be between 0 and 100000, not -1"},
+        {"throttle.source_active_max: 1",
+         ":3:1: unknown key \"throttle.source_active_max\" at the top level"},
+        {"index_workers: 0", ":3:16: \"index_workers\" must be between 1 and 16, not 0"},
         {"chunk_ms: 5", ":3:11: \"chunk_ms\" must be between 10 and 60000, not 5"},
         {"slot: My-Slot", ":3:7: \"slot\" cannot be My-Slot"},
         {"shard_by: []", ":3:1: \"shard_by\" is empty"},
@@ -475,8 +519,10 @@ int main(void)
         cmocka_unit_test(test_least),
         cmocka_unit_test(test_sequences),
         cmocka_unit_test(test_full_settings),
+        cmocka_unit_test(test_spill_folder),
         cmocka_unit_test(test_full_mapping),
         cmocka_unit_test(test_full_merge),
+        cmocka_unit_test(test_throttle),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_errors_name_the_place),
         cmocka_unit_test(test_errors_of_whole_files),

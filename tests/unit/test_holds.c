@@ -195,15 +195,15 @@ static void test_drop_chunks(void **state)
         commit(&scene, s, NULL, NULL, "200:200:", 1500, true);
     assert_true(holds_copied(scene.holds, &scene.mapping));
     assert_false(holds_steady(scene.holds, &scene.mapping));
-    holds_drop_chunks(scene.holds, 0, 1499);
+    holds_drop_chunks(scene.holds, &scene.mapping, 0, 1499);
     assert_int_equal(judge(&scene, 0, "a", 1000, 199), VERDICT_DISCARD);
-    holds_drop_chunks(scene.holds, 0, 1500);
+    holds_drop_chunks(scene.holds, &scene.mapping, 0, 1500);
     assert_true(holds_steady_on(scene.holds, &scene.mapping, 0));
     assert_false(holds_steady_on(scene.holds, &scene.mapping, 1));
     assert_false(holds_steady(scene.holds, &scene.mapping));
     assert_int_equal(judge(&scene, 0, "a", 1600, 199), VERDICT_APPLY);
     assert_int_equal(judge(&scene, 1, "a", 1000, 199), VERDICT_DISCARD);
-    holds_drop_chunks(scene.holds, 1, 9999);
+    holds_drop_chunks(scene.holds, &scene.mapping, 1, 9999);
     assert_true(holds_steady(scene.holds, &scene.mapping));
     scene_release(&scene);
 }
@@ -218,7 +218,7 @@ static void test_drop_some_chunks(void **state)
     commit(&scene, 0, NULL, KEY("m"), "200:200:", 1500, false);
     begin(&scene, NULL, 2000);
     commit(&scene, 0, KEY("m"), NULL, "200:200:", 2500, true);
-    holds_drop_chunks(scene.holds, 0, 2000);
+    holds_drop_chunks(scene.holds, &scene.mapping, 0, 2000);
     assert_int_equal(judge(&scene, 0, "a", 1600, 199), VERDICT_APPLY);
     assert_int_equal(judge(&scene, 0, "n", 1600, 199), VERDICT_DISCARD);
     assert_false(holds_steady(scene.holds, &scene.mapping));
@@ -374,7 +374,7 @@ static void test_late_leaf(void **state)
     assert_int_equal(judge_leaf(&scene, EARLY, "k", 2000, 101), VERDICT_APPLY);
     assert_int_equal(judge_leaf(&scene, LATE, "k", 2000, 101), VERDICT_DISCARD);
     assert_int_equal(judge_leaf(&scene, LATE, "k", 2000, 102), VERDICT_APPLY);
-    holds_drop_chunks(scene.holds, 0, 3000);
+    holds_drop_chunks(scene.holds, &scene.mapping, 0, 3000);
     assert_true(holds_steady(scene.holds, &scene.mapping));
     scene_release(&scene);
 }
@@ -426,7 +426,7 @@ static void test_reset(void **state)
     assert_false(holds_reset_begin(scene.holds, &scene.mapping, 0, 60, 600)); /* a chunk is under way */
     assert_int_equal(judge(&scene, 0, "a", 1000, 50), VERDICT_STALL);
     commit(&scene, 0, NULL, NULL, "40:40:", 1500, true);
-    holds_drop_chunks(scene.holds, 0, 1500);
+    holds_drop_chunks(scene.holds, &scene.mapping, 0, 1500);
     assert_true(holds_steady(scene.holds, &scene.mapping));
 
     assert_true(holds_reset_begin(scene.holds, &scene.mapping, 0, 60, 600));

@@ -26,6 +26,34 @@ static void test_ident(void **state)
     buffer_release(&out);
 }
 
+static void test_name_join(void **state)
+{
+    static const char sixty[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    struct arena arena;
+    (void)state;
+    arena_init(&arena, 1024);
+    assert_string_equal(name_join(&arena, "t", "_2024"), "t_2024");
+    assert_string_equal(name_join(&arena, "", "_2024"), "_2024");
+    char *cut = name_join(&arena, sixty, "_2024_01");
+    assert_int_equal(strlen(cut), NAME_MAX_BYTES);
+    assert_string_equal(cut + NAME_MAX_BYTES - strlen("a_2024_01"), "a_2024_01");
+    char *whole = name_join(&arena, "\xc3\xa9\xc3\xa9", sixty); /* three bytes are left: one letter */
+    assert_int_equal(strlen(whole), 62);
+    assert_memory_equal(whole, "\xc3\xa9" "aa", 4);
+    assert_string_equal(name_join(&arena, "\xe2\x82\xac\xe2\x82\xac", sixty) + 3, sixty);
+    arena_release(&arena);
+}
+
+static void test_sql_find(void **state)
+{
+    static const char index[] = "CREATE INDEX \"a USING b\" ON public.\"it\"\" USING \" USING btree (a)";
+    static const char key[] = "FOREIGN KEY (\"a NOT VALID\") REFERENCES p(id)";
+    (void)state;
+    assert_string_equal(sql_find(index, " USING "), " USING btree (a)");
+    assert_null(sql_find(key, " NOT VALID"));
+    assert_string_equal(sql_find("CHECK ((a = ' USING ''x'::text)) USING b", " USING "), " USING b");
+}
+
 static void test_name(void **state)
 {
     struct buffer out;
@@ -103,7 +131,8 @@ static void test_element(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ident),    cmocka_unit_test(test_name),
+        cmocka_unit_test(test_ident),    cmocka_unit_test(test_name), cmocka_unit_test(test_name_join),
+        cmocka_unit_test(test_sql_find),
         cmocka_unit_test(test_literal),  cmocka_unit_test(test_element),
         cmocka_unit_test(test_overflow),
     };
