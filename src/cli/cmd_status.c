@@ -36,10 +36,12 @@ static void print_deferred(json_t *deferred)
     size_t index;
     json_t *item;
     if (json_array_size(deferred) > 0)
-        printf("\n%-16s %-14s %8s %8s\n", "shard", "kind", "waiting", "built");
+        printf("\n%-16s %-14s %8s %8s %10s %9s\n", "shard", "kind", "waiting", "built", "validating",
+               "not valid");
     json_array_foreach (deferred, index, item) {
-        printf("%-16lld %-14s %8lld %8lld\n", show_int(item, "shard"), show_text(item, "kind"),
-               show_int(item, "waiting"), show_int(item, "done"));
+        printf("%-16lld %-14s %8lld %8lld %10lld %9lld\n", show_int(item, "shard"),
+               show_text(item, "kind"), show_int(item, "waiting"), show_int(item, "done"),
+               show_int(item, "validating"), show_int(item, "not_valid"));
     }
 }
 

@@ -111,6 +111,7 @@ struct mapping_set {
     struct mapping *mappings;
     const struct catalog *source;
     const struct catalog *target; /* of the first shard; the others agree (bind checks) */
+    const char *publisher; /* for messages, where that is not the source: "shard 3" */
 };
 
 /* The mappings that a relation of the source feeds: by the OID of a leaf or root. Appends to `found`

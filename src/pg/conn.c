@@ -1,5 +1,7 @@
 #include "pg/conn.h"
 
+#include <poll.h>
+
 #include "util/log.h"
 
 /*
@@ -113,6 +115,51 @@ bool conn_exec(PGconn *conn, const char *sql, struct error *err)
         conn_result_error(conn, result, err);
     PQclear(result);
     return ok;
+}
+
+static void cancel(PGconn *conn)
+{
+    char text[256];
+    PGcancel *request = PQgetCancel(conn);
+    if (request == NULL || PQcancel(request, text, sizeof text) != 1) {
+        /* it ends with the statement */
+    }
+    PQfreeCancel(request);
+}
+
+/* The next result of what was sent; NULL: none. */
+static PGresult *next_result(PGconn *conn, struct stop *stop, bool *cancelled)
+{
+    enum { POLL_MS = 50 };
+    while (PQconsumeInput(conn) == 1 && PQisBusy(conn)) {
+        struct pollfd answer = {.fd = PQsocket(conn), .events = POLLIN};
+        if (stop_requested(stop) && !*cancelled) {
+            cancel(conn);
+            *cancelled = true;
+        }
+        if (poll(&answer, 1, POLL_MS) < 0) {
+            /* a signal: look again */
+        }
+    }
+    return PQgetResult(conn);
+}
+
+bool conn_exec_until(PGconn *conn, const char *sql, struct stop *stop, struct error *err)
+{
+    PGresult *result;
+    bool ok = true, cancelled = false;
+    if (PQsendQuery(conn, sql) != 1)
+        return conn_error(conn, err);
+    while ((result = next_result(conn, stop, &cancelled)) != NULL) {
+        ExecStatusType status = PQresultStatus(result);
+        if (ok && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+            ok = conn_result_error(conn, result, err);
+        PQclear(result);
+    }
+    if (ok || !cancelled)
+        return ok;
+    error_clear(err);
+    return stop_error(err);
 }
 
 PGresult *conn_query(PGconn *conn, const char *sql, int count, const char *const *values,

@@ -18,6 +18,7 @@
 #include "pg/lsn.h"
 #include "util/buffer.h"
 #include "util/error.h"
+#include "util/stop.h"
 
 enum conn_kind {
     CONN_SESSION,
@@ -44,6 +45,9 @@ char *conn_redact(const char *conninfo);
 
 /* A statement, or several, without results. Not for text from outside. */
 bool conn_exec(PGconn *conn, const char *sql, struct error *err) MUST_CHECK;
+
+/* The same, of what may take long: a stop cancels it (CANCELLED). */
+bool conn_exec_until(PGconn *conn, const char *sql, struct stop *stop, struct error *err) MUST_CHECK;
 
 /* One statement with text parameters; NULL on error. The caller clears the result. */
 PGresult *conn_query(PGconn *conn, const char *sql, int count, const char *const *values,

@@ -38,6 +38,7 @@ static bool bind_way(struct migration *way, struct config *config, struct migrat
                        &way->set, &way->findings, err))
         return false;
     keep_everywhere(way, forward);
+    way->set.publisher = arena_printf(&way->arena, "shard %u", shard);
     return way->findings.refused == 0 || migration_refused(way, err);
 }
 

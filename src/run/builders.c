@@ -4,6 +4,7 @@
 
 #include "pg/conn.h"
 #include "run/deferred.h"
+#include "switchover/acting.h"
 #include "util/log.h"
 
 enum {
@@ -39,11 +40,13 @@ static bool build(struct builder *builder, PGconn *conn, struct error *err)
 {
     bool keys = conn_is_replica_role(conn);
     if (!keys && builder->number == 0)
-        log_warning("foreign keys and triggers wait for the cutover: GRANT SET ON PARAMETER"
-                    " session_replication_role TO \"%s\" would let them be built now",
-                    PQuser(conn));
+        log_info("foreign keys and triggers come with the cutover: they would act on what is applied, as"
+                 " \"%s\" may not set session_replication_role",
+                 PQuser(conn));
     set_cancel(builder, PQgetCancel(conn));
-    bool ok = deferred_build(conn, keys, builder->builders->stop, err);
+    /* all others' indexes are there, too, when it returns */
+    bool ok = deferred_build(conn, builder->builders->stop, err) &&
+              (!keys || builder->number > 0 || acting_build(conn, builder->builders->stop, err));
     set_cancel(builder, NULL);
     return ok;
 }

@@ -149,10 +149,17 @@ static bool check_copied(struct cleaning *cleaning, unsigned shard)
 
 /* $1: also those of tables that abort drops. */
 static const char deferred_sql[] =
-    "SELECT CASE WHEN kind IN ('index', 'trigger') THEN definition"
+    "SELECT CASE WHEN kind = 'trigger' AND EXISTS (SELECT FROM pg_catalog.pg_trigger"
+    "              WHERE tgname = name AND tgrelid = pg_catalog.to_regclass("
+    "                    pg_catalog.format('%I.%I', table_schema, table_name)))"
+    "    THEN pg_catalog.format('ALTER TABLE ONLY %I.%I ENABLE %sTRIGGER %I', table_schema, table_name,"
+    "      CASE WHEN always THEN 'ALWAYS ' ELSE '' END, name)"
+    "  WHEN kind IN ('index', 'trigger') THEN definition"
+    "  WHEN state = 'back'"
+    "    THEN pg_catalog.format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', table_schema, table_name, name)"
     "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
     "    table_schema, table_name, name, definition) END"
-    "  FROM portage.deferred WHERE state <> 'done'"
+    "  FROM portage.deferred WHERE state IN ('waiting', 'building', 'back')"
     "   AND ($1::bool OR NOT EXISTS (SELECT FROM portage.created c WHERE c.object"
     "     = pg_catalog.to_regclass(pg_catalog.format('%I.%I', table_schema, table_name))))"
     " ORDER BY ordinal";
@@ -175,9 +182,11 @@ static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
     int count = PQntuples(result);
     if (count > 0 && !cleaning->give_up) {
         error_set(cleaning->err, ERROR_CONFIG,
-                  "%d indexes, keys and triggers of shard %u are not built yet", count, shard);
-        error_hint(cleaning->err, "They wait for the cutover; \"pgportage abort --keep-target\" prints"
-                                   " their SQL and leaves the rows.");
+                  "%d indexes, keys and triggers of shard %u are not built yet, or not validated",
+                  count, shard);
+        error_hint(cleaning->err, "They come with the cutover, and \"pgportage run\" validates them;"
+                                  " \"pgportage abort --keep-target\" prints their SQL and leaves the"
+                                  " rows.");
         ok = false;
     }
     if (count > 0 && cleaning->give_up)

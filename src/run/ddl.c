@@ -1,13 +1,14 @@
 #include "run/ddl.h"
 
 #include "pg/conn.h"
+#include "state/journal.h"
 #include "state/setting.h"
 #include "stream/relations.h"
 #include "util/log.h"
 
 enum { ARRAY_MAX = 4 << 20 };
 
-static const char seen_setting[] = "ddl_seen";
+enum { SETTING_NAME_MAX = 64 };
 
 /* Where a leaf's rows are; another file is what TRUNCATE, VACUUM FULL and a rewrite leave. */
 struct ddl_file {
@@ -39,46 +40,108 @@ static bool oldest_running(PGconn *source, int64_t *xid, struct error *err)
     return true;
 }
 
-static bool record_seen(PGconn *control, int64_t xid, struct error *err)
+static const char *seen_setting(const struct migration *migration, char name[SETTING_NAME_MAX])
 {
-    char text[24];
+    snprintf(name, SETTING_NAME_MAX, "ddl_seen%s", migration->suffix);
+    return name;
+}
+
+static bool record_seen(const struct migration *migration, int64_t xid, struct error *err)
+{
+    char text[24], name[SETTING_NAME_MAX];
     snprintf(text, sizeof text, "%lld", (long long)xid);
-    return setting_put(control, seen_setting, text, err);
+    return setting_put(migration->control, seen_setting(migration, name), text, err);
+}
+
+/* `pairs`: a JSON array of [leaf, file]. */
+static bool record_files(const struct migration *migration, const char *pairs, struct error *err)
+{
+    const char *const values[] = {migration->suffix, pairs};
+    PGresult *result = conn_query(migration->control,
+                                  "INSERT INTO portage.file AS f (direction, leaf, file)"
+                                  " SELECT $1, (p->>0)::oid, (p->>1)::oid"
+                                  "   FROM pg_catalog.jsonb_array_elements($2::jsonb) AS p"
+                                  " ON CONFLICT (direction, leaf) DO UPDATE SET file = EXCLUDED.file"
+                                  "  WHERE f.file <> EXCLUDED.file",
+                                  2, values, err);
+    PQclear(result);
+    return result != NULL;
+}
+
+static char *list_tables(const struct mapping_set *set)
+{
+    struct buffer oids;
+    buffer_init(&oids, ARRAY_MAX);
+    const char *comma = "{";
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct relation *source = set->mappings[m].source;
+        buffer_printf(&oids, "%s%u", comma, source->oid);
+        comma = ",";
+        for (unsigned l = 0; l < source->leaves_count; l++)
+            buffer_printf(&oids, ",%u", source->leaves[l].oid);
+    }
+    buffer_puts(&oids, "}");
+    return buffer_detach(&oids);
+}
+
+/* By one snapshot; $1: the tables. */
+static const char begin_sql[] =
+    "SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()),"
+    "       COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.oid::bigint,"
+    "                                                      c.relfilenode::bigint)), '[]')"
+    "  FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) AND c.relkind = 'r'";
+
+/* Whoever writes to the shards has been another one than the application when this was read. */
+static bool is_too_late(const struct migration *migration, bool *too_late, struct error *err)
+{
+    enum which_side live = SIDE_SOURCE;
+    bool ok = !migration->config->reversed || journal_live(migration->control, &live, err);
+    *too_late = live == SIDE_TARGET;
+    return ok;
 }
 
 bool ddl_record(struct migration *migration, struct error *err)
 {
-    int64_t xid;
-    return oldest_running(migration->source, &xid, err) &&
-           record_seen(migration->shards[0], xid, err);
+    bool too_late;
+    char *tables = list_tables(&migration->set);
+    const char *const values[] = {tables};
+    PGresult *result = conn_query_row(migration->source, begin_sql, 1, values, err);
+    free(tables);
+    bool ok = result != NULL && is_too_late(migration, &too_late, err);
+    if (ok && !too_late)
+        ok = record_files(migration, result_text(result, 0, 1), err) &&
+             record_seen(migration, result_int(result, 0, 0), err);
+    PQclear(result);
+    return ok;
 }
 
 /* ---- what is on record ---- */
 
+static void add_file(struct ddl *ddl, uint32_t leaf, uint32_t node)
+{
+    ddl->files = check_realloc(ddl->files, (ddl->files_count + 1) * sizeof *ddl->files);
+    ddl->files[ddl->files_count++] = (struct ddl_file){.leaf = leaf, .node = node};
+}
+
 static bool read_files(struct ddl *ddl, struct error *err)
 {
-    PGresult *result = conn_query(ddl->migration->shards[0],
-                                  "SELECT leaf, file FROM portage.leaf", 0, NULL, err);
+    const char *const values[] = {ddl->migration->suffix};
+    PGresult *result = conn_query(ddl->migration->control,
+                                  "SELECT leaf, file FROM portage.file WHERE direction = $1", 1, values,
+                                  err);
     if (result == NULL)
         return false;
-    ddl->files_count = (unsigned)PQntuples(result);
-    ddl->files = check_calloc(ddl->files_count + 1, sizeof *ddl->files);
-    for (unsigned f = 0; f < ddl->files_count; f++)
-        ddl->files[f] = (struct ddl_file){.leaf = (uint32_t)result_int(result, (int)f, 0),
-                                          .node = (uint32_t)result_int(result, (int)f, 1)};
+    for (int f = 0; f < PQntuples(result); f++)
+        add_file(ddl, (uint32_t)result_int(result, f, 0), (uint32_t)result_int(result, f, 1));
     PQclear(result);
     return true;
 }
 
-static bool read_record(struct ddl *ddl, struct error *err)
+static bool record_file(struct ddl *ddl, uint32_t leaf, uint32_t node, struct error *err)
 {
-    char *seen;
-    if (!setting_get(ddl->migration->shards[0], seen_setting, &seen, err) || !read_files(ddl, err))
-        return false;
-    CHECK(seen != NULL); /* ddl_record() */
-    ddl->seen = strtoll(seen, NULL, 10);
-    free(seen);
-    return true;
+    char pair[48];
+    snprintf(pair, sizeof pair, "[[%u, %u]]", leaf, node);
+    return record_files(ddl->migration, pair, err);
 }
 
 /* NULL when the OID is no leaf's: a partitioned table has no file. */
@@ -89,6 +152,38 @@ static struct ddl_file *file_of(struct ddl *ddl, uint32_t oid)
             return &ddl->files[f];
     }
     return NULL;
+}
+
+/* Leaves that have come since: as they were when they were bound. */
+static bool add_new_files(struct ddl *ddl, struct error *err)
+{
+    const struct mapping_set *set = &ddl->migration->set;
+    for (unsigned m = 0; m < set->count; m++) {
+        const struct relation *source = set->mappings[m].source;
+        for (unsigned l = 0; l < source->leaves_count; l++) {
+            const struct leaf *leaf = &source->leaves[l];
+            if (file_of(ddl, leaf->oid) != NULL)
+                continue;
+            add_file(ddl, leaf->oid, leaf->file);
+            if (!record_file(ddl, leaf->oid, leaf->file, err))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Without a record, as after a switch by hand, they begin now. */
+static bool read_record(struct ddl *ddl, struct error *err)
+{
+    char *seen, name[SETTING_NAME_MAX];
+    if (!setting_get(ddl->migration->control, seen_setting(ddl->migration, name), &seen, err) ||
+        !read_files(ddl, err) || !add_new_files(ddl, err))
+        return false;
+    bool ok = seen != NULL || oldest_running(ddl->migration->source, &ddl->seen, err);
+    if (seen != NULL)
+        ddl->seen = strtoll(seen, NULL, 10);
+    free(seen);
+    return ok;
 }
 
 /* ---- one look ---- */
@@ -123,22 +218,6 @@ static struct changed changed_at(const PGresult *result, int row)
                             .dropped = result_bool(result, row, 5)};
 }
 
-static char *list_tables(const struct mapping_set *set)
-{
-    struct buffer oids;
-    buffer_init(&oids, ARRAY_MAX);
-    const char *comma = "{";
-    for (unsigned m = 0; m < set->count; m++) {
-        const struct relation *source = set->mappings[m].source;
-        buffer_printf(&oids, "%s%u", comma, source->oid);
-        comma = ",";
-        for (unsigned l = 0; l < source->leaves_count; l++)
-            buffer_printf(&oids, ",%u", source->leaves[l].oid);
-    }
-    buffer_puts(&oids, "}");
-    return buffer_detach(&oids);
-}
-
 /* The table's columns, against those that the mappings were bound to. */
 static bool check_form(const struct mapping_set *set, const struct relation *source,
                        const struct changed *changed, struct error *err)
@@ -146,31 +225,32 @@ static bool check_form(const struct mapping_set *set, const struct relation *sou
     int index = relation_column_by_attnum(source, changed->attnum);
     if (index < 0) {
         if (!changed->dropped)
-            log_warning("column \"%s\" of %s.%s is new at the source: it is not carried",
-                        changed->name, source->schema, source->name);
+            log_warning("column \"%s\" of %s.%s is new at %s: it is not carried", changed->name,
+                        source->schema, source->name, relations_publisher(set));
         return true;
     }
     const struct column *column = &source->columns[index];
     if (!mapping_set_uses(set, source, (unsigned)index))
         return true;
     if (changed->dropped)
-        return relations_changed(source, column->name, "was dropped", err);
+        return relations_changed(set, source, column->name, "was dropped", err);
     if (strcmp(changed->name, column->name) != 0)
-        return relations_changed(source, column->name, "was renamed", err);
+        return relations_changed(set, source, column->name, "was renamed", err);
     return changed->type_oid == column->type_oid ||
-           relations_changed(source, column->name, "has another type", err);
+           relations_changed(set, source, column->name, "has another type", err);
 }
 
 /* New rows in another file, and a column that is new too: ALTER TYPE, maybe there and back. */
 static bool check_rewrite(struct ddl *ddl, const struct relation *source,
                           const struct changed *changed, struct error *err)
 {
+    const struct mapping_set *set = &ddl->migration->set;
     const struct ddl_file *file = file_of(ddl, changed->oid);
     int column = relation_column(source, changed->name);
     if (file == NULL || file->node == changed->node || column < 0 ||
-        !mapping_set_uses(&ddl->migration->set, source, (unsigned)column))
+        !mapping_set_uses(set, source, (unsigned)column))
         return true;
-    return relations_changed(source, changed->name,
+    return relations_changed(set, source, changed->name,
                              "was rewritten, and the stream does not bring what that made of it",
                              err);
 }
@@ -187,16 +267,13 @@ static bool check(struct ddl *ddl, const struct changed *changed, struct error *
 }
 
 /* What VACUUM FULL and kin have moved. */
-static bool record_file(struct ddl *ddl, const struct changed *changed, struct error *err)
+static bool follow_file(struct ddl *ddl, const struct changed *changed, struct error *err)
 {
-    char sql[128];
     struct ddl_file *file = file_of(ddl, changed->oid);
     if (file == NULL || file->node == changed->node)
         return true;
     file->node = changed->node;
-    snprintf(sql, sizeof sql, "UPDATE portage.leaf SET file = %u WHERE leaf = %u", changed->node,
-             changed->oid);
-    return conn_exec(ddl->migration->shards[0], sql, err);
+    return record_file(ddl, changed->oid, changed->node, err);
 }
 
 static bool take(struct ddl *ddl, const PGresult *result, struct error *err)
@@ -208,7 +285,7 @@ static bool take(struct ddl *ddl, const PGresult *result, struct error *err)
     }
     for (int row = 0; row < PQntuples(result); row++) {
         struct changed changed = changed_at(result, row);
-        if (!record_file(ddl, &changed, err))
+        if (!follow_file(ddl, &changed, err))
             return false;
     }
     return true;
@@ -231,5 +308,5 @@ bool ddl_look(struct ddl *ddl, struct error *err)
     if (!ok || seen == ddl->seen)
         return ok;
     ddl->seen = seen;
-    return record_seen(ddl->migration->shards[0], seen, err);
+    return record_seen(ddl->migration, seen, err);
 }

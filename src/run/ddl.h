@@ -1,6 +1,7 @@
 /*
- * DDL on carried tables, by the catalog of the source: it is noticed also when no change of a row
- * follows, when it is taken back at once, and when it rewrites the rows, which streams nothing (S10).
+ * DDL on carried tables, by the catalog of the server that they come from: it is noticed also when no
+ * change of a row follows, when it is taken back at once, and when it rewrites the rows, which streams
+ * nothing (S10). While the target is live that is each shard, watched by its way back.
  *
  * Which catalog rows are new is told by their xmin, against the oldest transaction that ran at the last
  * look; that is on record at control, so that DDL is noticed too which comes while no instance runs.
@@ -20,7 +21,8 @@ struct ddl {
 void ddl_init(struct ddl *ddl, struct migration *migration);
 void ddl_release(struct ddl *ddl);
 
-/* Where the looks begin: on control, in the transaction that puts the leaves on record. */
+/* Where the looks begin, on control: forward in the transaction that puts the leaves on record. Backward
+ * again and again until the target is live, and not any more from then on. */
 bool ddl_record(struct migration *migration, struct error *err) MUST_CHECK;
 
 /* CONFIG when a column that a mapping uses was changed; a new column is told of, and left alone. */

@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "pg/quote.h"
+#include "switchover/acting.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -14,14 +15,13 @@
 /* Kind, schema and name of the table, name, definition: what the copy can do without. */
 static const char *const find_sql[] = {
     /* constraints; those of partitions belong to their parents */
-    " SELECT CASE c.contype WHEN 'u' THEN 'unique' WHEN 'x' THEN 'exclusion' ELSE 'foreign key' END,"
+    " SELECT CASE c.contype WHEN 'u' THEN 'unique' ELSE 'exclusion' END,"
     "        n.nspname, t.relname, c.conname, pg_catalog.pg_get_constraintdef(c.oid)"
     "   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid"
     "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
     "  WHERE n.nspname " OURS_NOT " AND c.conparentid = 0 AND c.coninhcount = 0"
-    "    AND (c.contype IN ('x', 'f') OR (c.contype = 'u' AND t.relkind = 'r'"
-    "                                     AND NOT t.relispartition))"
-    "  ORDER BY c.contype = 'f', c.oid",
+    "    AND (c.contype = 'x' OR (c.contype = 'u' AND t.relkind = 'r' AND NOT t.relispartition))"
+    "  ORDER BY c.oid",
 
     " SELECT 'index', n.nspname, t.relname, x.relname, pg_catalog.pg_get_indexdef(i.indexrelid)"
     "   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
@@ -32,31 +32,16 @@ static const char *const find_sql[] = {
     "    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid"
     "                       AND c.contype IN ('p', 'u', 'x'))"
     "  ORDER BY x.oid",
-
-    " SELECT 'trigger', n.nspname, t.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid)"
-    /* which pg_get_triggerdef() leaves out */
-    "        || CASE WHEN g.tgenabled = 'O' THEN '' ELSE pg_catalog.format("
-    "           '; ALTER TABLE %I.%I %s TRIGGER %I', n.nspname, t.relname, CASE g.tgenabled"
-    "           WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'DISABLE' END,"
-    "           g.tgname) END"
-    "   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
-    "   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
-    "  WHERE n.nspname " OURS_NOT " AND NOT g.tgisinternal AND NOT t.relispartition"
-    "    AND g.tgname <> 'portage_gate'"
-    "  ORDER BY g.oid",
 };
 
 enum { FINDS = sizeof find_sql / sizeof find_sql[0] };
 
-/* Foreign keys first: they hang on the others' indexes. */
 static const char drops_sql[] =
     "SELECT CASE kind"
     "         WHEN 'index' THEN pg_catalog.format('DROP INDEX %I.%I', table_schema, name)"
-    "         WHEN 'trigger' THEN pg_catalog.format('DROP TRIGGER %I ON %I.%I', name, table_schema,"
-    "                                               table_name)"
     "         ELSE pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I', table_schema,"
     "                                table_name, name) END"
-    "  FROM portage.deferred ORDER BY kind <> 'foreign key', ordinal";
+    "  FROM portage.deferred WHERE kind NOT IN ('foreign key', 'trigger') ORDER BY ordinal";
 
 static bool run_all(PGconn *conn, const PGresult *statements, struct error *err)
 {
@@ -79,8 +64,11 @@ static bool take_found(PGconn *shard, const char *find, struct error *err)
     return ok || error_context(err, "reading the target's indexes and keys");
 }
 
+/* Foreign keys first: they hang on the others' indexes. */
 bool deferred_take(PGconn *shard, struct error *err)
 {
+    if (!acting_take_all(shard, err))
+        return false;
     for (size_t f = 0; f < FINDS; f++) {
         if (!take_found(shard, find_sql[f], err))
             return false;
@@ -114,6 +102,8 @@ bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err)
                           "SELECT kind, table_schema, table_name, name, definition"
                           "  FROM portage.deferred ORDER BY ordinal",
                           list, err);
+    if (!list_found(shard, acting_found_sql, list, err))
+        return false;
     for (size_t f = 0; f < FINDS; f++) {
         if (!list_found(shard, find_sql[f], list, err))
             return false;
@@ -153,18 +143,6 @@ bool deferred_take_unique(PGconn *shard, const char *schema, const char *table, 
                  PQntuples(drops));
     PQclear(drops);
     return ok;
-}
-
-bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err)
-{
-    PGresult *result = conn_query_row(
-        shard, "SELECT pg_catalog.count(*) FROM portage.deferred WHERE state <> 'done'", 0, NULL,
-        err);
-    if (result == NULL)
-        return false;
-    *count = result_int(result, 0, 0);
-    PQclear(result);
-    return true;
 }
 
 /* ---- building ---- */
@@ -362,46 +340,6 @@ static bool has_constraint(PGconn *shard, const char *table, const char *name, b
     return result != NULL;
 }
 
-static bool build_foreign_key_on(PGconn *shard, const char *table, const struct deferred *item,
-                                 struct arena *arena, struct stop *stop, struct error *err)
-{
-    bool has;
-    bool not_valid = sql_find(item->definition, " NOT VALID") != NULL;
-    if (!has_constraint(shard, table, item->name, &has, err) ||
-        (!has && !add_constraint(shard, table, item, not_valid ? "" : " NOT VALID", arena, stop, err)))
-        return false;
-    return not_valid || exec_patiently(shard,
-                                       arena_printf(arena, "ALTER TABLE %s VALIDATE CONSTRAINT %s",
-                                                    table, quote_ident_dup(arena, item->name)),
-                                       stop, err);
-}
-
-/* Partitioned tables know no NOT VALID: each leaf gets the key first, the parent then adopts them. */
-static bool build_foreign_key(PGconn *shard, const struct deferred *item, struct arena *arena,
-                              struct stop *stop, struct error *err)
-{
-    const char *table = name_of(arena, item);
-    if (!item->partitioned)
-        return build_foreign_key_on(shard, table, item, arena, stop, err);
-    PGresult *leaves = conn_query(shard,
-                                  "SELECT n.nspname, c.relname"
-                                  "  FROM pg_catalog.pg_partition_tree($1::regclass) p"
-                                  "  JOIN pg_catalog.pg_class c ON c.oid = p.relid"
-                                  "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                                  " WHERE p.isleaf ORDER BY c.oid",
-                                  1, &table, err);
-    bool ok = leaves != NULL;
-    for (int row = 0; ok && row < PQntuples(leaves); row++)
-        ok = build_foreign_key_on(shard,
-                                  quote_name_dup(arena, result_text(leaves, row, 0),
-                                                 result_text(leaves, row, 1)),
-                                  item, arena, stop, err);
-    PQclear(leaves);
-    bool has;
-    return ok && has_constraint(shard, table, item->name, &has, err) &&
-           (has || add_constraint(shard, table, item, "", arena, stop, err));
-}
-
 static bool build_exclusion(PGconn *shard, const struct deferred *item, struct arena *arena,
                             struct stop *stop, struct error *err)
 {
@@ -409,16 +347,6 @@ static bool build_exclusion(PGconn *shard, const struct deferred *item, struct a
     const char *table = name_of(arena, item);
     return has_constraint(shard, table, item->name, &has, err) &&
            (has || add_constraint(shard, table, item, "", arena, stop, err));
-}
-
-static bool build_trigger(PGconn *shard, const struct deferred *item, struct arena *arena,
-                          struct stop *stop, struct error *err)
-{
-    return exec_patiently(shard,
-                          arena_printf(arena, "DROP TRIGGER IF EXISTS %s ON %s; %s",
-                                       quote_ident_dup(arena, item->name), name_of(arena, item),
-                                       item->definition),
-                          stop, err);
 }
 
 static bool build(PGconn *shard, const struct deferred *item, struct arena *arena,
@@ -431,45 +359,32 @@ static bool build(PGconn *shard, const struct deferred *item, struct arena *aren
     if (strcmp(item->kind, "unique") == 0)
         return has_constraint(shard, name_of(arena, item), item->name, &has, err) &&
                (has || build_unique(shard, item, arena, stop, err));
-    if (strcmp(item->kind, "exclusion") == 0)
-        return build_exclusion(shard, item, arena, stop, err);
-    if (strcmp(item->kind, "foreign key") == 0)
-        return build_foreign_key(shard, item, arena, stop, err);
-    return build_trigger(shard, item, arena, stop, err);
+    return build_exclusion(shard, item, arena, stop, err);
 }
 
 /* ---- whose turn it is ---- */
 
 enum { BUSY_WAIT_US = 200 * 1000 };
 
-/* What is not built yet, of tables that are there; $1: foreign keys and triggers too. */
+/* What is not built yet, of tables that are there. */
 #define WAITING                                                                                    \
     "  FROM portage.deferred d"                                                                    \
     "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"                               \
     "  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.table_name"          \
-    " WHERE d.state <> 'done' AND ($1::bool OR d.kind NOT IN ('foreign key', 'trigger'))"
+    " WHERE d.state <> 'done' AND d.kind NOT IN ('foreign key', 'trigger')"
 
 /*
- * The next object that nobody builds, of a table that nobody builds on. Foreign keys lock both tables.
- * They need unique indexes, and their validation would be a long transaction for the concurrent builds to
- * wait for: so a step begins when the one before it is over. What was begun and never ended comes first.
- * The locks are the session's: those of a worker that is gone end when the server is done with it.
- * OFFSET 0 and CASE: a lock must be tried for no row but the next, and the second after the first.
+ * The next object that nobody builds, of a table that nobody builds on. What was begun and never ended
+ * comes first. The locks are the session's: those of a worker that is gone end when the server is done with
+ * it. OFFSET 0 and CASE: a lock must be tried for no row but the next.
  */
 static const char claim_sql[] =
-    "WITH waiting AS ("
+    "WITH next AS ("
     "  SELECT d.*, c.relkind = 'p' AS partitioned,"
-    "         CASE d.kind WHEN 'foreign key' THEN 2 WHEN 'trigger' THEN 3 ELSE 1 END AS step,"
-    "         pg_catalog.hashtext(pg_catalog.format('%I.%I', d.table_schema, d.table_name)) AS own,"
-    "         pg_catalog.hashtext(CASE WHEN d.kind = 'foreign key' THEN pg_catalog.substring("
-    "           d.definition, ' REFERENCES ((?:\"(?:[^\"]|\"\")*\"|[^\"(])+)\\(') END) AS other"
-    WAITING "), next AS ("
-    "  SELECT * FROM waiting WHERE step = (SELECT pg_catalog.min(step) FROM waiting)"
-    "   ORDER BY state <> 'building', ordinal OFFSET 0)"
+    "         pg_catalog.hashtext(pg_catalog.format('%I.%I', d.table_schema, d.table_name)) AS own"
+    WAITING " ORDER BY d.state <> 'building', d.ordinal OFFSET 0)"
     " SELECT ordinal, kind, table_schema, table_name, name, definition, partitioned FROM next"
-    "  WHERE CASE WHEN NOT pg_catalog.pg_try_advisory_lock(" CLAIMS ", own) THEN false"
-    "             WHEN other IS NULL OR pg_catalog.pg_try_advisory_lock(" CLAIMS ", other) THEN true"
-    "             ELSE NOT pg_catalog.pg_advisory_unlock(" CLAIMS ", own) END"
+    "  WHERE CASE WHEN pg_catalog.pg_try_advisory_lock(" CLAIMS ", own) THEN true ELSE false END"
     "  LIMIT 1";
 
 static const char any_waiting_sql[] = "SELECT EXISTS (SELECT" WAITING ")";
@@ -510,10 +425,9 @@ static bool build_and_record(PGconn *shard, const struct deferred *item, struct 
 }
 
 /* Builds one; *found: there was one that we could have. */
-static bool build_next(PGconn *shard, const char *keys, struct stop *stop, bool *found,
-                       struct error *err)
+static bool build_next(PGconn *shard, struct stop *stop, bool *found, struct error *err)
 {
-    PGresult *claimed = conn_query(shard, claim_sql, 1, &keys, err);
+    PGresult *claimed = conn_query(shard, claim_sql, 0, NULL, err);
     bool ok = claimed != NULL;
     *found = ok && PQntuples(claimed) == 1;
     if (*found) {
@@ -530,9 +444,9 @@ static bool build_next(PGconn *shard, const char *keys, struct stop *stop, bool 
     return ok;
 }
 
-static bool any_waiting(PGconn *shard, const char *keys, bool *any, struct error *err)
+static bool any_waiting(PGconn *shard, bool *any, struct error *err)
 {
-    PGresult *result = conn_query_row(shard, any_waiting_sql, 1, &keys, err);
+    PGresult *result = conn_query_row(shard, any_waiting_sql, 0, NULL, err);
     if (result == NULL)
         return false;
     *any = result_bool(result, 0, 0);
@@ -540,18 +454,17 @@ static bool any_waiting(PGconn *shard, const char *keys, bool *any, struct error
     return true;
 }
 
-bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *err)
+bool deferred_build(PGconn *shard, struct stop *stop, struct error *err)
 {
-    const char *with_keys = keys ? "t" : "f";
     bool found, any = true;
     if (!conn_exec(shard, "SET maintenance_work_mem = '256MB'", err))
         return false;
     while (any) {
         if (stop_requested(stop))
             return stop_error(err);
-        if (!build_next(shard, with_keys, stop, &found, err))
+        if (!build_next(shard, stop, &found, err))
             return false;
-        if (!found && !any_waiting(shard, with_keys, &any, err))
+        if (!found && !any_waiting(shard, &any, err))
             return false;
         if (!found && any)
             stop_wait(stop, BUSY_WAIT_US);

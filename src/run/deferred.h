@@ -1,13 +1,12 @@
 /*
- * Secondary indexes, unique and exclusion constraints, foreign keys and triggers of the target: taken
- * away before the copy, in the transaction that lays down the schema, and built again after it, beside
- * the apply. Their definitions stand in portage.deferred of each shard, in the words of
- * pg_get_indexdef() and kin.
+ * Secondary indexes, unique and exclusion constraints of the target: taken away before the copy, in the
+ * transaction that lays down the schema, and built again after it, beside the apply. Their definitions
+ * stand in portage.deferred of each shard, in the words of pg_get_indexdef() and kin. Foreign keys and
+ * triggers, which stand there too and are taken away with them, are switchover/acting.h's.
  *
  * What stays: primary keys, and unique constraints of partitioned tables (they cannot be attached
- * later). Indexes are built concurrently, those of partitioned tables leaf by leaf; foreign keys are
- * added NOT VALID and validated. A build that failed leaves an invalid index: it is dropped before
- * the next try, because it still enforces.
+ * later). Indexes are built concurrently, those of partitioned tables leaf by leaf. A build that failed
+ * leaves an invalid index: it is dropped before the next try, because it still enforces.
  */
 #ifndef RUN_DEFERRED_H
 #define RUN_DEFERRED_H
@@ -30,14 +29,9 @@ bool deferred_list(PGconn *shard, bool taken, json_t *list, struct error *err) M
 bool deferred_take_unique(PGconn *shard, const char *schema, const char *table,
                           struct error *err) MUST_CHECK;
 
-/* How many wait or are being built. */
-bool deferred_waiting(PGconn *shard, int64_t *count, struct error *err) MUST_CHECK;
-
-/* Builds what waits, and returns when nothing is left; each object is recorded when it is done. Several
- * sessions may do so at once: they share the tables, one builder each. Foreign keys and triggers only with
- * `keys`: where the apply may not set session_replication_role they would act on it, and wait for the
- * cutover (R8). */
-bool deferred_build(PGconn *shard, bool keys, struct stop *stop, struct error *err) MUST_CHECK;
+/* Builds the indexes and constraints that wait, and returns when nothing is left; each is recorded when it is
+ * done. Several sessions may do so at once: they share the tables, one builder each. */
+bool deferred_build(PGconn *shard, struct stop *stop, struct error *err) MUST_CHECK;
 
 /* Appends what is being built at this moment: {shard, kind, table, name, phase, done, total, seconds}.
  * `phase`, `done` and `total` are pg_stat_progress_create_index's; "" and 0 for what is no index. */

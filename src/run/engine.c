@@ -47,7 +47,7 @@ struct engine {
     enum stage stage;
     bool indexing_known; /* what waits has been asked for */
     struct load load;
-    struct watch watch;
+    struct watch *watches; /* one a flow: of what it comes from */
     struct gates gates;
     struct wal_watch wal;
     struct report report;
@@ -129,18 +129,23 @@ static void engine_init(struct engine *engine, _Atomic lsn_t *suspects)
     engine->inflight = inflight_new();
     engine->flows_count = backward != NULL ? backward->count : 1;
     engine->flows = check_calloc(engine->flows_count, sizeof *engine->flows);
+    engine->watches = check_calloc(engine->flows_count, sizeof *engine->watches);
     for (unsigned f = 0; f < engine->flows_count; f++) {
         flow_init(&engine->flows[f], backward != NULL ? &backward->ways[f] : migration, f,
                   engine->epoch, &suspects[f], &engine->stop);
         engine->flows[f].stream.rivals = engine->flows_count - 1;
+        watch_init(&engine->watches[f], engine->flows[f].migration);
     }
 }
 
 static void engine_release(struct engine *engine)
 {
     copier_free(engine->copier);
-    for (unsigned f = 0; f < engine->flows_count; f++)
+    for (unsigned f = 0; f < engine->flows_count; f++) {
+        watch_release(&engine->watches[f]);
         flow_release(&engine->flows[f]);
+    }
+    free(engine->watches);
     inflight_free(engine->inflight);
     free(engine->flows);
     arena_release(&engine->arena);
@@ -224,7 +229,7 @@ static bool supervise_copy(struct engine *engine, struct error *err)
         return false;
     if (!flow_all(&engine->flows[0], holds_steady))
         return true;
-    if (!watch_look(&engine->watch, true, err)) /* before indexes, what has appeared meanwhile */
+    if (!watch_look(&engine->watches[0], true, err)) /* before indexes, what has appeared meanwhile */
         return false;
     end_copier(engine);
     engine->stage = STAGE_INDEXING;
@@ -285,11 +290,20 @@ static bool supervise_forward(struct engine *engine, struct error *err)
 {
     bool quiet = engine->stage == STAGE_READY;
     int64_t marker = atomic_load(&engine->flows[0].stream.marker);
-    if (!watch_source(&engine->watch, quiet, marker, err) || !check_steady(engine, err))
+    if (!watch_source(&engine->watches[0], quiet, marker, err) || !check_steady(engine, err))
         return false;
     if (engine->stage == STAGE_COPYING && !supervise_copy(engine, err))
         return false;
     return engine->stage != STAGE_INDEXING || supervise_indexing(engine, err);
+}
+
+static bool supervise_backward(struct engine *engine, struct error *err)
+{
+    for (unsigned f = 0; f < engine->flows_count; f++) {
+        if (!watch_source(&engine->watches[f], true, 0, err))
+            return error_context(err, "the way back from shard %u", f);
+    }
+    return true;
 }
 
 static enum telling telling(enum stage stage)
@@ -305,6 +319,8 @@ static bool supervise(struct engine *engine, struct error *err)
         if (!check_lock(engine, err) || !check_direction(engine, err) ||
             !wal_watch_look(&engine->wal, err) ||
             !report_tell(&engine->report, stage_names[engine->stage], telling(engine->stage), err))
+            return false;
+        if (engine->backward != NULL && !supervise_backward(engine, err))
             return false;
         if (engine->backward == NULL &&
             (!supervise_forward(engine, err) || !spilled_tell(&engine->spilled, err)))
@@ -326,7 +342,6 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
                             .epoch = epoch,
                             .outer = outer};
     engine_init(&engine, suspects);
-    watch_init(&engine.watch, migration);
     load_init(&engine.load, migration);
     gates_init(&engine.gates, migration);
     engine.wal = (struct wal_watch){.migration = migration,
@@ -345,7 +360,6 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     }
     gates_release(&engine.gates);
     *turned = engine.turned;
-    watch_release(&engine.watch);
     engine_release(&engine);
     return ok;
 }

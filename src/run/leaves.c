@@ -26,15 +26,14 @@ struct known_leaves {
 
 static bool put_leaf(PGconn *control, const struct leaf *leaf, bool late, struct error *err)
 {
-    char oid[12], file[12];
+    char oid[12];
     snprintf(oid, sizeof oid, "%u", leaf->oid);
-    snprintf(file, sizeof file, "%u", leaf->file);
-    const char *const values[] = {oid, leaf->name, file, late ? "true" : "false"};
+    const char *const values[] = {oid, leaf->name, late ? "true" : "false"};
     PGresult *result = conn_query(control,
-                                  "INSERT INTO portage.leaf (leaf, name, file, late, published)"
-                                  " VALUES ($1::oid, $2, $3::oid, $4::bool, NOT $4::bool)"
+                                  "INSERT INTO portage.leaf (leaf, name, late, published)"
+                                  " VALUES ($1::oid, $2, $3::bool, NOT $3::bool)"
                                   " ON CONFLICT DO NOTHING",
-                                  4, values, err);
+                                  3, values, err);
     PQclear(result);
     return result != NULL;
 }

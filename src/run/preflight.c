@@ -131,9 +131,14 @@ static const struct question shard_questions[] = {
      "SELECT current_database()::text, 'its encoding is ' || getdatabaseencoding(),"
      "       'Create the database with ENCODING ''UTF8''.'"
      " WHERE getdatabaseencoding() NOT IN ('UTF8', 'SQL_ASCII')"},
+    {SAY, "no-replica-role", 0,
+     "SELECT current_user::text, 'may not set session_replication_role, before 15 only a superuser may:'\n"
+     "       ' foreign keys and triggers come with the cutover, and keys are validated after it', NULL"
+     "  FROM pg_roles WHERE rolname = current_user AND NOT rolsuper"
+     "   AND current_setting('server_version_num')::int < 150000"},
     {ODD, "no-replica-role", 150000,
      "SELECT current_user::text, 'may not set session_replication_role: foreign keys and triggers'\n"
-     "       ' wait for the cutover', format('GRANT SET ON PARAMETER session_replication_role TO %I;',"
+     "       ' come with the cutover, and keys are validated after it', format('GRANT SET ON PARAMETER session_replication_role TO %I;',"
      "       current_user)"
      " WHERE NOT has_parameter_privilege(current_user, 'session_replication_role', 'SET')"},
     {BAD, "standby", 0,

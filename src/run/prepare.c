@@ -184,6 +184,24 @@ static bool raise_epoch(struct migration *migration, int64_t *epoch, struct erro
     return epoch_raise(migration->shards, migration->shards_count, migration->source, epoch, err);
 }
 
+static bool put_aside_on_shards(const struct migration *migration, struct stop *stop,
+                                struct error *err)
+{
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (!acting_put_aside(migration->shards[s], migration->config->shards[s].text, NULL, stop,
+                              err))
+            return error_context(err, "shard %u", s);
+    }
+    return true;
+}
+
+static bool put_aside_on_source(struct migration *migration, struct stop *stop, struct error *err)
+{
+    const char *tables = side_tables(&migration->set, SIDE_SOURCE, &migration->arena);
+    return acting_put_aside(migration->source, migration->config->source.text, tables, stop, err) ||
+           error_context(err, "the source");
+}
+
 static bool continue_prepared(struct migration *migration, struct stop *stop, int64_t *epoch,
                               struct error *err)
 {
@@ -195,7 +213,7 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
     return migration_restore_lanes(migration, err) && leaves_exist(migration, err) &&
-           keep_settings(migration, err) &&
+           keep_settings(migration, err) && put_aside_on_shards(migration, stop, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            leaves_restore(migration, *epoch, err) &&
            direction_position(control, SIDE_SOURCE, "source", &switched, err) &&
@@ -241,7 +259,7 @@ static bool continue_backward(struct migration *migration, struct backward *back
         return migration_refused(migration, err);
     if (!keep_settings(migration, err) || !backward_bind(backward, migration, err))
         return false;
-    if (acting_put_aside(migration->source, migration->config, &migration->set, stop, err) &&
+    if (put_aside_on_source(migration, stop, err) &&
         prepare_ways(backward, *epoch, stop, err))
         return true;
     backward_release(backward);

@@ -5,6 +5,7 @@
 
 #include "pg/conn.h"
 #include "run/backward.h"
+#include "run/ddl.h"
 #include "run/slot.h"
 #include "state/journal.h"
 #include "state/lanes.h"
@@ -23,6 +24,7 @@ struct rest {
     struct migration migration;
     struct backward backward;
     bool open, bound, made;
+    bool finished; /* acting_finish() has tried each once */
     char told[1024]; /* what it could not do, when it was last said */
 };
 
@@ -52,7 +54,7 @@ static bool make_way(struct rest *rest, unsigned shard, struct error *err)
     lsn_t start;
     struct migration *way = &rest->backward.ways[shard];
     if (check_wal_level(way->source, err) &&
-        slot_prepare(way, rest->epoch, rest->stop, &start, err) &&
+        slot_prepare(way, rest->epoch, rest->stop, &start, err) && slot_publish_new(way, err) &&
         lanes_create(way->shards[0], shard, migration_lanes(way), start, rest->epoch, err))
         return true;
     hint_privilege(way->source, err);
@@ -68,7 +70,7 @@ static bool make_ways(struct rest *rest, struct error *err)
         rest->bound = true;
     }
     for (unsigned s = 0; s < rest->backward.count; s++) {
-        if (!make_way(rest, s, err))
+        if (!make_way(rest, s, err) || !ddl_record(&rest->backward.ways[s], err))
             return false;
     }
     if (rest->made)
@@ -132,14 +134,28 @@ static void close_all(struct rest *rest)
     rest->open = rest->bound = false;
 }
 
+/* On the side that is live. */
+static bool finish_acting(struct rest *rest, struct error *err)
+{
+    const struct migration *migration = &rest->migration;
+    bool on_source = rest->live == SIDE_SOURCE;
+    unsigned count = on_source ? 1 : migration->shards_count;
+    for (unsigned s = 0; s < count; s++) {
+        PGconn *server = on_source ? migration->source : migration->shards[s];
+        if (!acting_finish(server, !rest->finished, rest->stop, err))
+            return false;
+    }
+    rest->finished = true;
+    return true;
+}
+
 static bool look_after(struct rest *rest, struct error *err)
 {
     if (!rest->open && !migration_open(&rest->migration, rest->config, "rest", err))
         return false;
     rest->open = true;
-    bool ready = rest->live == SIDE_TARGET ||
-                 (acting_finish(rest->migration.source, rest->stop, err) && make_ways(rest, err));
-    return ready && advance_all(rest, err);
+    return finish_acting(rest, err) && (rest->live == SIDE_TARGET || make_ways(rest, err)) &&
+           advance_all(rest, err);
 }
 
 static void journal_trouble(struct rest *rest, const struct error *err)

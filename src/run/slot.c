@@ -6,6 +6,7 @@
 #include "pg/conn.h"
 #include "pg/quote.h"
 #include "run/leaves.h"
+#include "state/journal.h"
 #include "state/schema.h"
 #include "state/setting.h"
 #include "util/clock.h"
@@ -329,6 +330,20 @@ bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop,
     bool ok = lsn_parse(recorded, start) ||
               error_set(err, ERROR_FATAL, "recorded slot start \"%s\" is no position", recorded);
     free(recorded);
+    return ok;
+}
+
+/* A switch that comes in between would let rows in that are not. */
+bool slot_publish_new(struct migration *way, struct error *err)
+{
+    enum which_side live = SIDE_TARGET;
+    struct error ignored = ERROR_INIT;
+    bool ok = conn_exec(way->source, "BEGIN; SET LOCAL lock_timeout = '500ms'", err) &&
+              prepare_publication(way, err) && journal_live(way->control, &live, err) &&
+              conn_exec(way->source, live == SIDE_SOURCE ? "COMMIT" : "ROLLBACK", err);
+    if (!ok && !conn_exec(way->source, "ROLLBACK", &ignored)) {
+        /* the first error tells more */
+    }
     return ok;
 }
 

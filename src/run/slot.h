@@ -15,6 +15,10 @@
 bool slot_prepare(struct migration *migration, int64_t epoch, struct stop *stop, lsn_t *start,
                   struct error *err) MUST_CHECK;
 
+/* On the way back, while the source is live: publishes what has come to the shard since. All of its rows
+ * are ours yet. */
+bool slot_publish_new(struct migration *way, struct error *err) MUST_CHECK;
+
 /* Whether it is still the slot of this migration: same cluster, not lost, not ahead of what is
  * durable on the shards (S7). */
 bool slot_check(struct migration *migration, lsn_t progress, struct error *err) MUST_CHECK;

@@ -184,18 +184,22 @@ static bool read_lanes(struct reading *reading, unsigned shard, lsn_t position)
 static bool read_deferred(struct reading *reading, unsigned shard)
 {
     PGresult *result = conn_query(reading->shards[shard],
-                                  "SELECT kind, count(*) FILTER (WHERE state <> 'done'),"
-                                  "       count(*) FILTER (WHERE state = 'done')"
+                                  "SELECT kind, count(*) FILTER (WHERE state IN ('waiting', 'building')),"
+                                  "       count(*) FILTER (WHERE state = 'done'),"
+                                  "       count(*) FILTER (WHERE state = 'back'),"
+                                  "       count(*) FILTER (WHERE state = 'invalid')"
                                   "  FROM portage.deferred GROUP BY kind ORDER BY kind",
                                   0, NULL, reading->err);
     if (result == NULL)
         return false;
     for (int row = 0; row < PQntuples(result); row++)
         json_array_append_new(json_object_get(reading->status, "deferred"),
-                              json_pack("{s:i, s:s, s:I, s:I}", "shard", (int)shard, "kind",
-                                        result_text(result, row, 0), "waiting",
+                              json_pack("{s:i, s:s, s:I, s:I, s:I, s:I}", "shard", (int)shard,
+                                        "kind", result_text(result, row, 0), "waiting",
                                         (json_int_t)result_int(result, row, 1), "done",
-                                        (json_int_t)result_int(result, row, 2)));
+                                        (json_int_t)result_int(result, row, 2), "validating",
+                                        (json_int_t)result_int(result, row, 3), "not_valid",
+                                        (json_int_t)result_int(result, row, 4)));
     PQclear(result);
     return deferred_under_way(reading->shards[shard], shard,
                               json_object_get(reading->status, "building"), reading->err);

@@ -1,9 +1,9 @@
 /*
- * What may change at the source while it is carried, and does not come with the stream: a partition
- * that appears or goes (R12), a table taken out of the publication, a replica identity that is lost
- * (R3), DDL (ddl.h). Looked at every few seconds. A partition that appears is an error of class
- * RETRY: the next incarnation takes it up (leaves.h). What cannot be carried is of class CONFIG and
- * names it.
+ * What may change where rows come from while they are carried, and does not come with the stream: a
+ * partition that appears or goes (R12), a table taken out of the publication, a replica identity that is
+ * lost (R3), DDL (ddl.h). Looked at every few seconds: at the source, or while the target is live at each
+ * shard, whose way back it is then. A partition that appears is an error of class RETRY: the next
+ * incarnation takes it up (leaves.h; slot.h). What cannot be carried is of class CONFIG and names it.
  */
 #ifndef RUN_WATCH_H
 #define RUN_WATCH_H

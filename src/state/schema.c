@@ -35,12 +35,6 @@ static const char schema_sql[] =
     "  key text NOT NULL," /* of the shard, written as an array of texts */
     "  owner int NOT NULL);" /* the stream that brought what stands there now */
     "CREATE INDEX IF NOT EXISTS dirty_key ON portage.dirty USING hash (key);"
-    "CREATE TABLE IF NOT EXISTS portage.aside ("
-    "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
-    "  what text NOT NULL UNIQUE,"
-    "  bring text, finish text," /* SQL: at the switch; afterwards … */
-    "  again text NOT NULL,"     /* … and when that was aborted */
-    "  back bool NOT NULL);"
     "CREATE TABLE IF NOT EXISTS portage.range ("
     "  mapping text, range int,"
     "  leaf oid," /* only this partition of the source; NULL: all in portage.leaf that are not late */
@@ -52,9 +46,11 @@ static const char schema_sql[] =
     "  PRIMARY KEY (mapping, range)) WITH (fillfactor = 50);"
     "CREATE TABLE IF NOT EXISTS portage.leaf ("
     "  leaf oid PRIMARY KEY, name text NOT NULL,"
-    "  file oid NOT NULL,"        /* where its rows were at the last look for DDL */
     "  late bool NOT NULL,"       /* it came after the copy began */
     "  published bool NOT NULL);" /* no change of it is missing from the stream */
+    "CREATE TABLE IF NOT EXISTS portage.file (" /* where rows were at the last look for DDL */
+    "  direction text," /* whose: of the source '', of a shard _back_N */
+    "  leaf oid, file oid NOT NULL, PRIMARY KEY (direction, leaf));"
     "CREATE TABLE IF NOT EXISTS portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
     "  lower text[], upper text[],"
@@ -66,8 +62,11 @@ static const char schema_sql[] =
     "  kind text NOT NULL CHECK (kind IN ('index', 'unique', 'exclusion', 'foreign key', 'trigger')),"
     "  table_schema text NOT NULL, table_name text NOT NULL, name text NOT NULL,"
     "  definition text NOT NULL,"
-    "  state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'building', 'done')),"
+    "  state text NOT NULL DEFAULT 'waiting'"
+    "    CHECK (state IN ('waiting', 'building', 'back', 'invalid', 'done')),"
     "  started_at timestamptz, finished_at timestamptz,"
+    "  always bool NOT NULL DEFAULT false," /* a trigger that fires on what we apply, whatever our role */
+    "  epoch bigint," /* of the switch that brought it back */
     "  UNIQUE (table_schema, table_name, kind, name));"
     "CREATE TABLE IF NOT EXISTS portage.created (" /* what our own DDL has made here */
     "  class oid, object oid, PRIMARY KEY (class, object));"

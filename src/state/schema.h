@@ -9,10 +9,10 @@
  *   portage.lane      progress of each lane that applies to this server
  *   portage.ghost     rows that a lane could not make, until the stream removes them
  *   portage.dirty     keys that the streams of several shards have touched, on the way back
- *   portage.aside     what acts on writes here, while rows are brought back (switchover/acting.h)
  *   portage.marker    rows that we write to see them come out of this server's stream
  *   portage.gate      one row: whether the application's writes are taken here (switchover/gate.h)
- *   portage.deferred  indexes, keys and triggers that wait until after the copy
+ *   portage.deferred  indexes that wait until after the copy (run/deferred.h); foreign keys and triggers
+ *                     that must not act on what is applied here (switchover/acting.h)
  *   portage.sequence  increments and bounds of sequences, as they were before each shard got its own
  *   portage.created   what our own DDL has made here
  * Filled on the shards only:
@@ -25,6 +25,7 @@
  *                     that was left closed one row (switchover/closed.h)
  *   portage.journal   phases, decisions and the steps of switches, with their times
  *   portage.leaf      the source's tables that hold the rows which are carried
+ *   portage.file      the files of what is watched for DDL (run/ddl.h)
  *   portage.difference  what the last pass of verify found
  *   portage.verification, verified, suspect  how far a pass of verify is (verify/kept.h)
  *

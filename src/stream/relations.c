@@ -38,13 +38,26 @@ void relations_free(struct relations *relations)
     free(relations);
 }
 
-bool relations_changed(const struct relation *source, const char *column, const char *what,
-                       struct error *err)
+const char *relations_publisher(const struct mapping_set *set)
 {
-    error_set(err, ERROR_CONFIG, "column \"%s\" of the table %s.%s of the source %s", column,
-              source->schema, source->name, what);
-    return error_hint(err, "A mapping uses it, and cannot change once begun: run \"pgportage abort\""
-                           " and begin again with a mapping for the new form.");
+    return set->publisher != NULL ? set->publisher : "the source";
+}
+
+bool relations_way_out(const struct mapping_set *set, const char *first, struct error *err)
+{
+    if (set->publisher == NULL)
+        return error_hint(err, "%s run \"pgportage abort\" and begin again.", first);
+    return error_hint(err, "The application is not concerned, but there is no way back any more: what it"
+                           " writes does not come to the source. \"pgportage finish\" ends the migration"
+                           " where it is.");
+}
+
+bool relations_changed(const struct mapping_set *set, const struct relation *source,
+                       const char *column, const char *what, struct error *err)
+{
+    error_set(err, ERROR_CONFIG, "column \"%s\" of the table %s.%s of %s %s", column,
+              source->schema, source->name, relations_publisher(set), what);
+    return relations_way_out(set, "A mapping uses it, and cannot change once begun:", err);
 }
 
 /* Each column that a mapping uses must come, with its type. Others may come and go. */
@@ -61,11 +74,11 @@ static bool bind_columns(const struct mapping_set *set, struct stream_relation *
         column_set_add(&came, (unsigned)column);
         if (source->columns[column].type_oid != sent->type_oid &&
             mapping_set_uses(set, source, (unsigned)column))
-            return relations_changed(source, sent->name, "has another type", err);
+            return relations_changed(set, source, sent->name, "has another type", err);
     }
     for (unsigned c = 0; c < source->columns_count; c++) {
         if (!column_set_has(&came, c) && mapping_set_uses(set, source, c))
-            return relations_changed(source, source->columns[c].name, "was dropped or renamed",
+            return relations_changed(set, source, source->columns[c].name, "was dropped or renamed",
                                      err);
     }
     return true;

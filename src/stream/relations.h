@@ -39,8 +39,12 @@ void relations_free(struct relations *relations);
 bool relations_learn(struct relations *relations, const struct pgoutput_message *message,
                      struct error *err) MUST_CHECK;
 /* The error of a column that a mapping uses and DDL has changed; `what` ends the sentence. False. */
-bool relations_changed(const struct relation *source, const char *column, const char *what,
-                       struct error *err);
+bool relations_changed(const struct mapping_set *set, const struct relation *source,
+                       const char *column, const char *what, struct error *err);
+/* Whose rows they are, for messages: "the source", "shard 3". */
+const char *relations_publisher(const struct mapping_set *set);
+/* The way out when the stream cannot go on, as the hint of `err`, behind `first`. False. */
+bool relations_way_out(const struct mapping_set *set, const char *first, struct error *err);
 
 /* NULL when the stream has not described it. */
 const struct stream_relation *relations_find(struct relations *relations, uint32_t oid);

@@ -1,275 +1,436 @@
 #include "switchover/acting.h"
 
+#include <inttypes.h>
+
 #include "pg/conn.h"
+#include "state/journal.h"
+#include "switchover/ask.h"
 #include "util/log.h"
 
-enum { LOCK_WAIT_US = 200 * 1000 };
+enum { LOCK_MS = 500, RESTORE_LOCK_MS = 2000, LOCK_AGAIN_US = 200 * 1000 };
+
+/* ---- what there is ---- */
+
+/* Clones that partitions have of their parent's triggers and keys go with these. */
+const char acting_found_sql[] =
+    "SELECT 'foreign key' AS kind, n.nspname AS schema, t.relname AS table_name, c.conname AS name,"
+    "       pg_catalog.pg_get_constraintdef(c.oid) AS definition, false AS always, t.oid AS relid"
+    "  FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid"
+    "  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+    " WHERE c.contype = 'f' AND c.conparentid = 0"
+    "   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'portage')"
+    " UNION ALL "
+    "SELECT 'trigger', n.nspname, t.relname, g.tgname, pg_catalog.pg_get_triggerdef(g.oid),"
+    "       g.tgenabled = 'A', t.oid"
+    "  FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class t ON t.oid = g.tgrelid"
+    "  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace"
+    " WHERE NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgname <> 'portage_gate'"
+    "   AND COALESCE(pg_catalog.to_jsonb(g)->>'tgparentid', '0') = '0'" /* since 13 */
+    "   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'portage')"
+    " ORDER BY kind, relid, name";
 
 /*
- * $1: OIDs of the tables, roots and leaves. One row for each thing that acts: a statement that takes it
- * away (NULL: it goes with its parent's), one that brings it back (NULL: nothing at once), one that
- * finishes (NULL: nothing), one that takes what was brought back. Keys of a partitioned table come back
- * leaf by leaf, because it knows no NOT VALID; the parent adopts them.
+ * $1: a JSON array of tables, or null; %s is the query above. What waits, or is not valid yet, keeps the
+ * definition that it was taken with. A key that a partition has while its parent's is not there is the
+ * parent's.
  */
-static const char find_sql[] =
-    "WITH mine AS (SELECT c.oid, c.relkind,"
-    "    pg_catalog.format('%I.%I', n.nspname, c.relname) AS name"
-    "    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    "   WHERE c.oid = ANY ($1::oid[]))"
-    " SELECT 'trigger ' || pg_catalog.quote_ident(g.tgname) || ' of ' || m.name AS what,"
-    "        pg_catalog.format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', m.name, g.tgname) AS take,"
-    "        pg_catalog.format('ALTER TABLE ONLY %s ENABLE %sTRIGGER %I', m.name,"
-    "          CASE g.tgenabled WHEN 'A' THEN 'ALWAYS ' ELSE '' END, g.tgname) AS bring,"
-    "        NULL AS finish,"
-    "        pg_catalog.format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', m.name, g.tgname) AS again,"
-    "        0 AS part"
-    "   FROM pg_catalog.pg_trigger g JOIN mine m ON m.oid = g.tgrelid"
-    "  WHERE NOT g.tgisinternal AND g.tgname <> 'portage_gate' AND g.tgenabled IN ('O', 'A')"
-    " UNION ALL "
-    " SELECT 'foreign key ' || pg_catalog.quote_ident(c.conname) || ' of ' || m.name,"
-    "        CASE WHEN c.conparentid = 0 THEN"
-    "          pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', m.name, c.conname) END,"
-    "        CASE m.relkind WHEN 'p' THEN NULL ELSE"
-    "          pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', m.name, c.conname,"
-    "            pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(c.oid), ' NOT VALID$', '')) END,"
-    "        CASE WHEN m.relkind = 'p' THEN"
-    "          pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', m.name, c.conname,"
-    "            pg_catalog.pg_get_constraintdef(c.oid))"
-    "             WHEN c.convalidated THEN"
-    "          pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', m.name, c.conname) END,"
-    "        pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', m.name, c.conname),"
-    /* keys of leaves go with the parent's, and come back before it */
-    "        CASE m.relkind WHEN 'p' THEN 2 ELSE 1 END"
-    "   FROM pg_catalog.pg_constraint c JOIN mine m ON m.oid = c.conrelid"
-    /* those of the partitions of the table that is pointed to are the server's own */
-    "  WHERE c.contype = 'f' AND (c.conparentid = 0 OR EXISTS ("
-    "          SELECT FROM pg_catalog.pg_constraint p"
-    "           WHERE p.oid = c.conparentid AND p.conrelid <> c.conrelid))"
-    " ORDER BY part, what";
-
-/* $1 what, $2 bring, $3 finish, $4 again. What is known from before keeps how it comes back. */
 static const char note_sql[] =
-    "INSERT INTO portage.aside (what, bring, finish, again, back) VALUES ($1, $2, $3, $4, false)"
-    " ON CONFLICT (what) DO UPDATE SET back = false";
+    "INSERT INTO portage.deferred (kind, table_schema, table_name, name, definition, always, state)"
+    " SELECT f.kind, f.schema, f.table_name, f.name, f.definition, f.always, 'done'"
+    "   FROM (%s) AS f"
+    "  WHERE ($1::json IS NULL OR f.relid IN ("
+    "           SELECT pg_catalog.to_regclass(n) FROM pg_catalog.json_array_elements_text($1::json) AS n"
+    "            UNION SELECT p.relid FROM pg_catalog.json_array_elements_text($1::json) AS n"
+    "            CROSS JOIN LATERAL pg_catalog.pg_partition_tree(pg_catalog.to_regclass(n)) AS p))"
+    "    AND NOT EXISTS (SELECT FROM portage.deferred d"
+    "                      JOIN pg_catalog.pg_partition_ancestors(f.relid) AS a ON a.relid <> f.relid"
+    "                       AND a.relid = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I',"
+    "                                       d.table_schema, d.table_name))"
+    "                     WHERE d.kind = 'foreign key' AND d.name = f.name AND f.kind = d.kind)"
+    "  ORDER BY f.kind, f.relid, f.name"
+    " ON CONFLICT (table_schema, table_name, kind, name) DO UPDATE"
+    "    SET definition = EXCLUDED.definition, always = EXCLUDED.always WHERE deferred.state = 'done'";
+
+static bool note(PGconn *server, const char *tables, struct error *err)
+{
+    struct buffer sql;
+    const char *const values[] = {tables};
+    buffer_init(&sql, 64 * 1024);
+    buffer_printf(&sql, note_sql, acting_found_sql);
+    PGresult *result = conn_query(server, buffer_text(&sql), 1, values, err);
+    buffer_release(&sql);
+    PQclear(result);
+    return result != NULL || error_context(err, "reading triggers and foreign keys");
+}
+
+/* ---- statements, made of a row of portage.deferred and what the catalog has of it now ---- */
+
+#define ROWS                                                                                       \
+    " FROM (SELECT d.*, t.oid AS relid, t.relkind,"                                                \
+    "              pg_catalog.format('%I.%I', d.table_schema, d.table_name) AS rel,"               \
+    "              d.kind || ' ' || pg_catalog.quote_ident(d.name) || ' of '"                      \
+    "                || pg_catalog.format('%I.%I', d.table_schema, d.table_name) AS what"          \
+    "         FROM portage.deferred d"                                                             \
+    "         JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"                        \
+    "         JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = d.table_name"   \
+    "        WHERE d.kind IN ('foreign key', 'trigger')) AS d"
+/* The table, and what it consists of. */
+#define TREE                                                                                       \
+    "(SELECT d.relid AS oid UNION SELECT p.relid FROM pg_catalog.pg_partition_tree(d.relid) AS p)"
+/* Where the key can be NOT VALID: the table, or its leaves. */
+#define PLACES                                                                                     \
+    "(SELECT d.relid AS oid WHERE d.relkind <> 'p' UNION"                                          \
+    "  SELECT p.relid FROM pg_catalog.pg_partition_tree(d.relid) AS p WHERE p.isleaf)"
+#define HAS_KEY(relid)                                                                             \
+    "EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = " relid                     \
+    " AND c.conname = d.name AND c.contype = 'f')"
+
+/* One row for each, with the statements that take it away. */
+static const char take_sql[] =
+    "SELECT d.ordinal, d.what, s.sql" ROWS
+    " CROSS JOIN LATERAL (SELECT CASE d.kind WHEN 'trigger' THEN"
+    "   (SELECT CASE WHEN d.relkind = 'p' AND g.tgtype & 1 = 1"
+    "           THEN pg_catalog.format('DROP TRIGGER %I ON %s', d.name, d.rel)"
+    "           ELSE pg_catalog.format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', d.rel, d.name) END"
+    "      FROM pg_catalog.pg_trigger g"
+    "     WHERE g.tgrelid = d.relid AND g.tgname = d.name AND g.tgenabled <> 'D')"
+    "  ELSE (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
+    "                                       c.conrelid::regclass, c.conname), '; ')"
+    "          FROM " TREE " AS l JOIN pg_catalog.pg_constraint c ON c.conrelid = l.oid"
+    "         WHERE c.conname = d.name AND c.contype = 'f' AND c.conparentid = 0) END AS sql) AS s"
+    " WHERE s.sql IS NOT NULL AND d.state <> 'waiting'";
+
+/* … and that bring it back. */
+static const char bring_sql[] =
+    "SELECT d.ordinal, d.what, s.sql" ROWS
+    " CROSS JOIN LATERAL (SELECT CASE d.kind WHEN 'trigger' THEN"
+    "   CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger g"
+    "                      WHERE g.tgrelid = d.relid AND g.tgname = d.name) THEN '' ELSE d.definition || '; ' END"
+    "   || pg_catalog.format('ALTER TABLE ONLY %s ENABLE %sTRIGGER %I', d.rel,"
+    "        CASE WHEN d.always THEN 'ALWAYS ' ELSE '' END, d.name)"
+    "  ELSE (SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID',"
+    "                 l.oid::regclass, d.name, pg_catalog.regexp_replace(d.definition, ' NOT VALID$', '')), '; ')"
+    "          FROM " PLACES " AS l WHERE NOT " HAS_KEY("l.oid") ") END AS sql) AS s"
+    " WHERE d.state = 'waiting'";
+
+/* $1 ordinal. What has to be done before the key is as it was, in this order; looked at after each. */
+static const char finish_sql[] =
+    "SELECT s.sql" ROWS
+    " CROSS JOIN LATERAL ("
+    /* leaves that have come since */
+    "  SELECT 1 AS step, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID',"
+    "           l.oid::regclass, d.name, pg_catalog.regexp_replace(d.definition, ' NOT VALID$', '')) AS sql"
+    "    FROM " PLACES " AS l WHERE d.relkind = 'p' AND NOT " HAS_KEY("l.oid")
+    "   UNION ALL "
+    "  SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.conrelid::regclass, c.conname)"
+    "    FROM " TREE " AS l JOIN pg_catalog.pg_constraint c ON c.conrelid = l.oid"
+    "   WHERE c.conname = d.name AND c.contype = 'f' AND c.conparentid = 0 AND NOT c.convalidated"
+    "     AND d.definition !~ ' NOT (VALID|ENFORCED)'"
+    "   UNION ALL "
+    "  SELECT 3, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', d.rel, d.name, d.definition)"
+    "   WHERE d.relkind = 'p' AND NOT " HAS_KEY("d.relid") ") AS s"
+    " WHERE d.ordinal = $1::int AND d.kind = 'foreign key' ORDER BY s.step LIMIT 1";
+
+/* ---- doing it, on the server ---- */
+
+struct turn {
+    const char *find;  /* take_sql, bring_sql */
+    const char *which; /* a condition on d, or "" */
+    const char *state; /* which they have then */
+    int64_t epoch;     /* of the switch that asks; 0: none */
+    int lock_ms;
+};
+
+static void put_turn(struct buffer *sql, const struct turn *turn)
+{
+    buffer_puts(sql, "DO $portage$ DECLARE each record; BEGIN");
+    if (turn->epoch > 0)
+        buffer_printf(sql,
+                      " PERFORM FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE;"
+                      " IF NOT FOUND THEN RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "',"
+                      "  MESSAGE = 'not the epoch of this switch'; END IF;",
+                      turn->epoch);
+    buffer_printf(sql,
+                  " PERFORM pg_catalog.set_config('lock_timeout', '%dms', true);"
+                  " FOR each IN %s%s ORDER BY d.ordinal LOOP"
+                  "  IF each.sql IS NOT NULL THEN EXECUTE each.sql; END IF;"
+                  "  UPDATE portage.deferred SET state = '%s', epoch = NULLIF(%" PRId64 ", 0)"
+                  "   WHERE ordinal = each.ordinal;"
+                  " END LOOP; END $portage$",
+                  turn->lock_ms, turn->find, turn->which, turn->state, turn->epoch);
+}
+
+static bool turn_one(PGconn *server, const struct turn *turn, struct error *err)
+{
+    struct buffer sql;
+    buffer_init(&sql, 64 * 1024);
+    put_turn(&sql, turn);
+    bool ok = conn_exec(server, buffer_text(&sql), err);
+    buffer_release(&sql);
+    return ok;
+}
 
 static bool is_lock_timeout(const struct error *err)
 {
     return strcmp(err->sqlstate, "55P03") == 0 || strcmp(err->sqlstate, "40P01") == 0;
 }
 
-static bool begin_patiently(PGconn *source, struct error *err)
+/* Waits for its locks without being in anybody's way. */
+static bool turn_row(PGconn *server, const struct turn *turn, const char *ordinal, const char *what,
+                     struct stop *stop, struct error *err)
 {
-    return conn_exec(source, "BEGIN; SET LOCAL lock_timeout = '500ms'", err);
-}
-
-static bool rollback(PGconn *source, struct error *err)
-{
-    struct error failed = *err;
-    error_clear(err);
-    bool ok = conn_exec(source, "ROLLBACK", err);
-    if (ok)
-        *err = failed;
-    return ok;
-}
-
-static bool take_one(PGconn *source, const PGresult *found, int row, struct error *err)
-{
-    const char *const values[] = {result_text(found, row, 0),
-                                  PQgetisnull(found, row, 2) ? NULL : result_text(found, row, 2),
-                                  PQgetisnull(found, row, 3) ? NULL : result_text(found, row, 3),
-                                  result_text(found, row, 4)};
-    if (!begin_patiently(source, err))
-        return false;
-    PGresult *noted = conn_query(source, note_sql, 4, values, err);
-    bool goes = !PQgetisnull(found, row, 1); /* else with its parent's */
-    bool ok = noted != NULL && (!goes || conn_exec(source, result_text(found, row, 1), err)) &&
-              conn_exec(source, "COMMIT", err);
-    PQclear(noted);
-    return ok || error_context(err, "%s", result_text(found, row, 0));
-}
-
-/* Readers at the source may keep a table; they are waited for without being in each other's way. */
-static bool take_patiently(PGconn *source, const PGresult *found, int row, struct stop *stop,
-                           struct error *err)
-{
-    for (;;) {
-        if (take_one(source, found, row, err))
-            return true;
-        if (!rollback(source, err) || !is_lock_timeout(err))
-            return false;
+    char which[512];
+    struct turn one = *turn;
+    bool told = false;
+    snprintf(which, sizeof which, "%s AND d.ordinal = %s", turn->which, ordinal);
+    one.which = which;
+    while (!turn_one(server, &one, err)) {
+        if (!is_lock_timeout(err))
+            return error_context(err, "%s", what);
+        if (!told)
+            log_info("%s: others hold locks on its tables, they are waited for", what);
+        told = true;
         error_clear(err);
-        if (stop_wait(stop, LOCK_WAIT_US))
-            return stop_error(err);
-    }
-}
-
-static void put_tables(const struct mapping_set *set, struct buffer *oids)
-{
-    for (unsigned m = 0; m < set->count; m++) {
-        const struct relation *table = set->mappings[m].source;
-        buffer_printf(oids, "%s%u", oids->length > 0 ? "," : "{", table->oid);
-        for (unsigned l = 0; l < table->leaves_count; l++)
-            buffer_printf(oids, ",%u", table->leaves[l].oid);
-    }
-    buffer_putc(oids, '}');
-}
-
-static bool put_aside(PGconn *source, const struct mapping_set *set, struct stop *stop,
-                      struct error *err)
-{
-    struct buffer oids;
-    buffer_init(&oids, 1 << 20);
-    put_tables(set, &oids);
-    const char *const values[] = {buffer_text(&oids)};
-    PGresult *found = conn_query(source, find_sql, 1, values, err);
-    buffer_release(&oids);
-    bool ok = found != NULL && conn_exec(source, "UPDATE portage.aside SET back = false WHERE back", err);
-    for (int row = 0; ok && row < PQntuples(found); row++)
-        ok = take_patiently(source, found, row, stop, err);
-    if (ok && PQntuples(found) > 0)
-        log_info("%d triggers and foreign keys of the source are put aside until it takes the writes"
-                 " again",
-                 PQntuples(found));
-    PQclear(found);
-    return ok || error_context(err, "putting triggers and foreign keys of the source aside");
-}
-
-bool acting_put_aside(PGconn *source, const struct config *config, const struct mapping_set *set,
-                      struct stop *stop, struct error *err)
-{
-    PGconn *conn = conn_open(config->source.text, CONN_APPLY, "triggers", err);
-    if (conn == NULL)
-        return false;
-    bool spared = conn_is_replica_role(conn);
-    conn_close(conn);
-    return spared || put_aside(source, set, stop, err);
-}
-
-static bool hold_guard(PGconn *source, const char *guard, struct error *err)
-{
-    PGresult *result = conn_query_row(source, guard, 0, NULL, err);
-    PQclear(result);
-    return result != NULL;
-}
-
-/* All that `find` gives, one text, in one transaction. */
-static bool turn(PGconn *source, const char *find, const char *guard, const char *back,
-                 struct error *err)
-{
-    PGresult *found = conn_query(source, find, 0, NULL, err);
-    if (found == NULL)
-        return false;
-    bool ok = true;
-    if (!PQgetisnull(found, 0, 0)) {
-        struct buffer sql;
-        buffer_init(&sql, 64 << 20);
-        buffer_printf(&sql, "%s; UPDATE portage.aside SET back = %s; COMMIT",
-                      result_text(found, 0, 0), back);
-        ok = begin_patiently(source, err) &&
-             (guard == NULL || hold_guard(source, guard, err)) &&
-             conn_exec(source, buffer_text(&sql), err);
-        ok = ok || (rollback(source, err) && false);
-        buffer_release(&sql);
-    }
-    PQclear(found);
-    return ok;
-}
-
-bool acting_bring_back(PGconn *source, const char *guard, struct error *err)
-{
-    return turn(source,
-                "SELECT pg_catalog.string_agg(bring, '; ' ORDER BY id)"
-                "  FROM portage.aside WHERE NOT back AND bring IS NOT NULL",
-                guard, "true", err) ||
-           error_context(err, "bringing triggers and foreign keys of the source back");
-}
-
-bool acting_put_aside_again(PGconn *source, struct error *err)
-{
-    return turn(source,
-                "SELECT pg_catalog.string_agg(again, '; ' ORDER BY id) FROM portage.aside"
-                " WHERE back",
-                NULL, "false", err) ||
-           error_context(err, "putting triggers and foreign keys of the source aside again");
-}
-
-static bool finish_one(PGconn *source, const char *id, const char *sql, struct error *err)
-{
-    if (sql != NULL && (!begin_patiently(source, err) || !conn_exec(source, sql, err)))
-        return error_context(err, "%s", sql);
-    PGresult *gone =
-        conn_query(source, "DELETE FROM portage.aside WHERE id = $1::bigint", 1, &id, err);
-    PQclear(gone);
-    return gone != NULL && (sql == NULL || conn_exec(source, "COMMIT", err));
-}
-
-static bool finish_patiently(PGconn *source, const char *id, const char *sql, struct stop *stop,
-                             struct error *err)
-{
-    while (!finish_one(source, id, sql, err)) {
-        if (!rollback(source, err) || !is_lock_timeout(err))
-            return false;
-        error_clear(err);
-        if (stop_wait(stop, LOCK_WAIT_US))
+        if (stop_wait(stop, LOCK_AGAIN_US))
             return stop_error(err);
     }
     return true;
 }
 
-bool acting_finish(PGconn *source, struct stop *stop, struct error *err)
+/* One by one. *count: how many there were. */
+static bool turn_patiently(PGconn *server, const struct turn *turn, int *count, struct stop *stop,
+                           struct error *err)
 {
-    PGresult *found = conn_query(
-        source, "SELECT id, finish FROM portage.aside WHERE back ORDER BY id", 0, NULL, err);
+    struct buffer sql;
+    buffer_init(&sql, 64 * 1024);
+    buffer_printf(&sql, "%s%s ORDER BY d.ordinal", turn->find, turn->which);
+    PGresult *found = conn_query(server, buffer_text(&sql), 0, NULL, err);
+    buffer_release(&sql);
+    bool ok = found != NULL;
+    *count = PQntuples(found);
+    for (int row = 0; ok && row < *count; row++)
+        ok = turn_row(server, turn, result_text(found, row, 0), result_text(found, row, 1), stop, err);
+    PQclear(found);
+    return ok;
+}
+
+/* ---- while rows are applied ---- */
+
+bool acting_take_all(PGconn *server, struct error *err)
+{
+    const struct turn turn = {.find = take_sql, .which = "", .state = "waiting"};
+    return (note(server, NULL, err) && turn_one(server, &turn, err)) ||
+           error_context(err, "putting triggers and foreign keys aside");
+}
+
+/* What a switch has brought back may be about to be needed (invariant 3). */
+#define NOT_OF_A_SWITCH                                                                            \
+    " AND NOT (d.state = 'back' AND d.epoch = (SELECT g.epoch FROM portage.gate g))"
+
+bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables, struct stop *stop,
+                      struct error *err)
+{
+    int count;
+    PGconn *conn = conn_open(conninfo, CONN_APPLY, "triggers", err);
+    if (conn == NULL)
+        return false;
+    bool spared = conn_is_replica_role(conn);
+    conn_close(conn);
+    const struct turn turn = {.find = take_sql,
+                              .which = spared ? NOT_OF_A_SWITCH " AND d.always" : NOT_OF_A_SWITCH,
+                              .state = "waiting",
+                              .lock_ms = LOCK_MS};
+    if (!note(server, tables, err) || !turn_patiently(server, &turn, &count, stop, err))
+        return error_context(err, "putting triggers and foreign keys aside");
+    if (count > 0)
+        log_info("database \"%s\": %d triggers and foreign keys are put aside until it takes the writes"
+                 " again",
+                 PQdb(server), count);
+    return true;
+}
+
+bool acting_build(PGconn *server, struct stop *stop, struct error *err)
+{
+    int count;
+    const struct turn turn = {
+        .find = bring_sql, .which = " AND NOT d.always", .state = "back", .lock_ms = LOCK_MS};
+    return turn_patiently(server, &turn, &count, stop, err) && acting_finish(server, true, stop, err);
+}
+
+/* ---- in a switch ---- */
+
+static bool turn_side(const struct side *side, const struct turn *turn, struct error *err)
+{
+    struct buffer sql;
+    struct ask *asks = check_calloc(side->count, sizeof *asks);
+    buffer_init(&sql, 64 * 1024);
+    put_turn(&sql, turn);
+    for (unsigned s = 0; s < side->count; s++)
+        asks[s] = (struct ask){.conn = side->conns[s], .sql = buffer_text(&sql)};
+    bool ok = ask_all(asks, side->count, err);
+    for (unsigned s = 0; s < side->count; s++)
+        PQclear(asks[s].result);
+    if (!ok && journal_is_superseded(err))
+        journal_superseded(side->conns[0], err);
+    buffer_release(&sql);
+    free(asks);
+    return ok;
+}
+
+static bool count_back(const struct side *side, int64_t epoch, unsigned *count, struct error *err)
+{
+    char text[24];
+    struct ask *asks = check_calloc(side->count, sizeof *asks);
+    snprintf(text, sizeof text, "%" PRId64, epoch);
+    for (unsigned s = 0; s < side->count; s++)
+        asks[s] = (struct ask){.conn = side->conns[s],
+                               .sql = "SELECT pg_catalog.count(*) FROM portage.deferred"
+                                      " WHERE state = 'back' AND epoch = $1::bigint",
+                               .values_count = 1,
+                               .values = {text}};
+    bool ok = ask_all(asks, side->count, err);
+    for (unsigned s = 0; s < side->count; s++) {
+        *count += ok ? (unsigned)result_int(asks[s].result, 0, 0) : 0;
+        PQclear(asks[s].result);
+    }
+    free(asks);
+    return ok;
+}
+
+bool acting_bring_back(const struct side *side, int64_t epoch, int lock_ms, unsigned *count,
+                       struct error *err)
+{
+    const struct turn turn = {
+        .find = bring_sql, .which = "", .state = "back", .epoch = epoch, .lock_ms = lock_ms};
+    *count = 0;
+    return (turn_side(side, &turn, err) && count_back(side, epoch, count, err)) ||
+           error_context(err, "bringing triggers and foreign keys of the %s back", side->name);
+}
+
+bool acting_put_aside_again(const struct side *side, int64_t epoch, struct error *err)
+{
+    const struct turn turn = {.find = take_sql,
+                              .which = " AND d.state = 'back'",
+                              .state = "waiting",
+                              .epoch = epoch,
+                              .lock_ms = RESTORE_LOCK_MS};
+    return turn_side(side, &turn, err) ||
+           error_context(err, "putting triggers and foreign keys of the %s aside again", side->name);
+}
+
+/* ---- when it is live ---- */
+
+static bool set_state(PGconn *server, const char *ordinal, const char *state, struct error *err)
+{
+    const char *const values[] = {ordinal, state};
+    PGresult *result = conn_query(server,
+                                  "UPDATE portage.deferred SET state = $2,"
+                                  "  finished_at = pg_catalog.clock_timestamp()"
+                                  " WHERE ordinal = $1::int",
+                                  2, values, err);
+    PQclear(result);
+    return result != NULL;
+}
+
+/* The next statement that the key needs; NULL: none. The caller's. */
+static bool next_statement(PGconn *server, const char *ordinal, char **sql, struct error *err)
+{
+    PGresult *result = conn_query(server, finish_sql, 1, &ordinal, err);
+    *sql = PQntuples(result) > 0 ? check_strdup(result_text(result, 0, 0)) : NULL;
+    PQclear(result);
+    return result != NULL;
+}
+
+static bool exec_patiently(PGconn *server, const char *sql, struct stop *stop, struct error *err)
+{
+    struct buffer bounded;
+    bool ok;
+    buffer_init(&bounded, 64 * 1024);
+    buffer_printf(&bounded, "SET lock_timeout = %d; %s; SET lock_timeout = 0", LOCK_MS, sql);
+    while (!(ok = conn_exec_until(server, buffer_text(&bounded), stop, err)) && is_lock_timeout(err)) {
+        error_clear(err);
+        if (stop_wait(stop, LOCK_AGAIN_US)) {
+            stop_error(err);
+            break;
+        }
+    }
+    buffer_release(&bounded);
+    return ok;
+}
+
+/* One that rows violate holds for what is written from now on. */
+static bool tell_invalid(PGconn *server, const char *ordinal, const char *what, const char *sql,
+                         struct error *err)
+{
+    struct error told = *err;
+    error_clear(err);
+    error_context(&told, "%s stays NOT VALID in database \"%s\"", what, PQdb(server));
+    error_hint(&told, "It holds for new rows. Mend the rows that are there, then: %s;", sql);
+    log_error_as(LOG_WARNING, &told);
+    return set_state(server, ordinal, "invalid", err);
+}
+
+static bool finish_one(PGconn *server, const char *ordinal, const char *what, bool known_invalid,
+                       struct stop *stop, struct error *err)
+{
+    bool ok = true, finished = false;
+    while (ok && !finished) {
+        char *sql;
+        if (!next_statement(server, ordinal, &sql, err))
+            return false;
+        finished = sql == NULL || known_invalid;
+        if (sql == NULL)
+            ok = set_state(server, ordinal, "done", err);
+        else if (!known_invalid && !exec_patiently(server, sql, stop, err)) {
+            finished = err->class == ERROR_DATA;
+            ok = finished && tell_invalid(server, ordinal, what, sql, err);
+        }
+        free(sql);
+    }
+    return ok || error_context(err, "%s", what);
+}
+
+bool acting_finish(PGconn *server, bool again, struct stop *stop, struct error *err)
+{
+    PGresult *found = conn_query(server,
+                                 "SELECT d.ordinal, d.what, d.state = 'invalid'" ROWS
+                                 " WHERE d.state IN ('back', 'invalid') ORDER BY d.ordinal",
+                                 0, NULL, err);
     bool ok = found != NULL;
     for (int row = 0; ok && row < PQntuples(found); row++)
-        ok = finish_patiently(source, result_text(found, row, 0),
-                              PQgetisnull(found, row, 1) ? NULL : result_text(found, row, 1), stop,
-                              err);
-    if (ok && PQntuples(found) > 0)
-        log_info("%d triggers and foreign keys of the source are as they were", PQntuples(found));
+        ok = finish_one(server, result_text(found, row, 0), result_text(found, row, 1),
+                        result_bool(found, row, 2) && !again, stop, err);
     PQclear(found);
-    return ok || error_context(err, "finishing foreign keys of the source");
+    return ok || error_context(err, "validating foreign keys of database \"%s\"", PQdb(server));
 }
 
 /* ---- the end ---- */
 
-static bool is_refused(const struct error *err)
+static bool is_recorded(PGconn *server, bool *recorded, struct error *err)
 {
-    return err->class == ERROR_DATA || err->class == ERROR_CONFIG;
+    PGresult *result = conn_query_row(
+        server, "SELECT pg_catalog.to_regclass('portage.deferred') IS NOT NULL", 0, NULL, err);
+    *recorded = result != NULL && result_bool(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
 }
 
-/* What the rows refuse is no reason to stay for ever. */
-static bool give_one_back(PGconn *source, const char *what, const char *id, const char *sql,
-                          struct error *err)
+/* What rows refuse is no reason to stay for ever. */
+bool acting_give_back(PGconn *server, struct error *err)
 {
+    const struct turn turn = {
+        .find = bring_sql, .which = "", .state = "back", .lock_ms = RESTORE_LOCK_MS};
     struct stop never;
+    bool recorded;
+    if (!is_recorded(server, &recorded, err) || !recorded)
+        return err->class == ERROR_NONE;
+    if (!turn_one(server, &turn, err)) {
+        error_context(err, "giving triggers and foreign keys back");
+        return is_lock_timeout(err) ? error_hint(err, "Somebody uses the table for long: try again.")
+                                    : false;
+    }
     stop_init(&never);
-    bool ok = finish_patiently(source, id, sql, &never, err);
+    bool ok = acting_finish(server, true, &never, err);
     stop_release(&never);
-    if (ok || !is_refused(err))
-        return ok;
-    log_error_as(LOG_WARNING, err);
-    log_warning("%s of the source is left as it can be: %s;", what, sql);
-    error_clear(err);
-    return finish_one(source, id, NULL, err);
-}
-
-bool acting_give_back(PGconn *source, struct error *err)
-{
-    PGresult *found = conn_query_row(
-        source, "SELECT pg_catalog.to_regclass('portage.aside') IS NOT NULL", 0, NULL, err);
-    bool exists = found != NULL && result_bool(found, 0, 0), ok = found != NULL;
-    PQclear(found);
-    if (!ok || !exists)
-        return ok;
-    if (!acting_bring_back(source, NULL, err))
-        return error_hint(err, "Somebody reads the table for long: try again.");
-    found = conn_query(source, "SELECT id, finish, what FROM portage.aside WHERE back ORDER BY id",
-                       0, NULL, err);
-    ok = found != NULL;
-    for (int row = 0; ok && row < PQntuples(found); row++)
-        ok = give_one_back(source, result_text(found, row, 2), result_text(found, row, 0),
-                           PQgetisnull(found, row, 1) ? NULL : result_text(found, row, 1), err);
-    PQclear(found);
-    return ok || error_context(err, "giving foreign keys of the source back");
+    return ok;
 }

@@ -1,35 +1,65 @@
 /*
- * What acts for the application at the source, and must not while rows are brought back to it: triggers
- * of users would fire again on what a shard has already done, and foreign keys would refuse what one
- * lane brings before another one brings what it points to.
+ * What acts for the application on a server, and must not while rows are applied to it: triggers of users
+ * would do again what the other side has done already, and foreign keys cascade, and refuse what one lane
+ * brings before another one brings what it points to. The same on the source, while the target is live,
+ * and on the shards, while the source is.
  *
- * Where our sessions may set session_replication_role = replica neither acts on them, and nothing is
- * done. Where not (a source before 15, without a superuser), both are put aside while the source is
- * fenced: triggers disabled, foreign keys dropped; portage.aside has how each comes back, written in the
- * transaction that takes it. The switch brings them back before `switched`, keys NOT VALID, because
- * checking all rows has no place in a pause; `run` validates them afterwards.
+ * Where our sessions may set session_replication_role = replica, only triggers that fire ALWAYS act on
+ * what they write. Where not, all of them do, and are put aside. Each has a row in portage.deferred of its
+ * server, of the kind `foreign key` or `trigger`, and a state:
  *
- * A switch that has brought them back and is aborted puts them aside again before the shards open.
+ *                  put aside            a switch, before `switched`            validated
+ *        done ───────────────> waiting ───────────────────────────> back ───────────────────> done
+ *                                 ^                                   │ rows violate it
+ *                                 ├──── put aside; or aborted ────────┤
+ *                                 └────────────────────────────────── invalid (NOT VALID; waits for somebody)
+ *
+ * Invariants:
+ * 1. The row changes in the transaction that changes the object; a definition is never only in our memory.
+ * 2. They are back on a side that is not live only while the live side is sealed, and everything it has
+ *    written is applied. An abort puts them aside before the live side opens.
+ * 3. What a switch has brought back bears its epoch, and no run takes it away while that is the epoch of
+ *    the server: the switch may be just before `switched`. If it is not, the next one to raise the epoch
+ *    puts them aside.
+ *
+ * Triggers are disabled; row triggers of partitioned tables are dropped, because before version 15 the
+ * server has only a superuser disable what their partitions have of them. Foreign keys are dropped. They
+ * come back NOT VALID, those of partitioned tables leaf by leaf, because those know no NOT VALID: that is a
+ * lock each and no scan. `run` validates them beside the application, and gives them to the parent.
  */
 #ifndef SWITCHOVER_ACTING_H
 #define SWITCHOVER_ACTING_H
 
-#include "mapping/mapping.h"
+#include "switchover/side.h"
 #include "util/stop.h"
 
-/* Of the mapped tables. Waits for locks, a moment at a time. `source` is a session like any other. */
-bool acting_put_aside(PGconn *source, const struct config *config, const struct mapping_set *set,
-                      struct stop *stop, struct error *err) MUST_CHECK;
+/* A query: kind, schema and name of the table, name, definition of all that act on this server; and
+ * whether it acts on us in any case, and the OID of the table. */
+extern const char acting_found_sql[];
 
-/* In one transaction; `guard` is a SELECT that gives a row while the epoch is ours. */
-bool acting_bring_back(PGconn *source, const char *guard, struct error *err) MUST_CHECK;
+/* All of the server's, in the caller's transaction, in which nobody else has seen the tables yet, or waits
+ * for their locks. */
+bool acting_take_all(PGconn *server, struct error *err) MUST_CHECK;
 
-/* Undoes acting_bring_back(); nothing when it was not done. Nothing is applied meanwhile: all that the
- * shards have written is there, and they are fenced. */
-bool acting_put_aside_again(PGconn *source, struct error *err) MUST_CHECK;
+/* What acts on sessions that are opened by `conninfo`. `tables`: only of these and their partitions, as
+ * side_tables() gives them; NULL: all. Waits for readers, a moment at a time. */
+bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables, struct stop *stop,
+                      struct error *err) MUST_CHECK;
 
-/* Validates what was brought back, one by one. */
-bool acting_finish(PGconn *source, struct stop *stop, struct error *err) MUST_CHECK;
+/* All that waits on the servers of a side that is about to be live, side by side, each in one transaction,
+ * under the switching epoch. Locks are waited for no longer than lock_ms. *count is how many there are. */
+bool acting_bring_back(const struct side *side, int64_t epoch, int lock_ms, unsigned *count,
+                       struct error *err) MUST_CHECK;
+
+/* Undoes acting_bring_back(), of this switch or an earlier one that did not come to `switched`. */
+bool acting_put_aside_again(const struct side *side, int64_t epoch, struct error *err) MUST_CHECK;
+
+/* Where our sessions may set session_replication_role: builds what waits, one by one, beside the apply. */
+bool acting_build(PGconn *server, struct stop *stop, struct error *err) MUST_CHECK;
+
+/* Validates what is back, one by one. What rows violate stays NOT VALID, is told of, and is no error;
+ * `again`: tries also what was found so before. */
+bool acting_finish(PGconn *server, bool again, struct stop *stop, struct error *err) MUST_CHECK;
 
 /* The end of a migration that may have left something aside: all of it comes back now, whichever side is
  * live. A key that cannot be validated, because rows of a stream are missing, stays NOT VALID: it is

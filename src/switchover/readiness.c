@@ -22,7 +22,7 @@ struct question {
 };
 
 #define BAD SEVERITY_REFUSE
-#define ODD SEVERITY_WARNING
+#define SAY SEVERITY_NOTE
 
 /* ---- control ---- */
 
@@ -65,10 +65,6 @@ static const struct question target_questions[] = {
     {BAD, "not-built",
      "SELECT table_schema || '.' || table_name, kind || ' ' || name || ' is not built yet', NULL"
      "  FROM portage.deferred WHERE state <> 'done' AND kind NOT IN ('foreign key', 'trigger')"},
-    {ODD, "waits-for-cutover",
-     "SELECT table_schema || '.' || table_name, kind || ' ' || name || ' is not there yet: the role may'\n"
-     "       ' not set session_replication_role', definition"
-     "  FROM portage.deferred WHERE state <> 'done' AND kind IN ('foreign key', 'trigger')"},
     {BAD, "not-valid",
      "SELECT d.table_schema || '.' || d.table_name, d.kind || ' ' || d.name || ' is not valid', NULL"
      "  FROM portage.deferred d"
@@ -84,7 +80,17 @@ static const struct question target_questions[] = {
      "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
      "  JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = d.table_name"
      "  JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.conname = d.name"
-     " WHERE d.state = 'done' AND d.kind = 'foreign key' AND NOT k.convalidated"},
+     " WHERE d.state = 'invalid' AND d.kind = 'foreign key' AND NOT k.convalidated"},
+};
+
+/* ---- each to-server ---- */
+
+static const struct question to_questions[] = {
+    {SAY, "put-aside",
+     "SELECT table_schema || '.' || table_name, kind || ' ' || name || ' comes back with the switch'"
+     "       || CASE kind WHEN 'trigger' THEN '' ELSE ', NOT VALID; \"pgportage run\" validates it"
+     " afterwards' END, definition"
+     "  FROM portage.deferred WHERE state = 'waiting' AND kind IN ('foreign key', 'trigger')"},
 };
 
 /* ---- each from-server ---- */
@@ -415,12 +421,23 @@ static bool check_from(const struct readiness *readiness, struct error *err)
     return true;
 }
 
+static bool check_to(const struct readiness *readiness, struct error *err)
+{
+    for (unsigned s = 0; s < readiness->to->count; s++) {
+        char server[24];
+        if (!ASK(readiness, readiness->to->conns[s], side_server(readiness->to, s, server),
+                 to_questions, err))
+            return false;
+    }
+    return true;
+}
+
 bool readiness_check(struct readiness *readiness, struct error *err)
 {
     const struct switching *switching = readiness->switching;
     readiness->drain_us = -1;
     if (!ASK(readiness, switching->shards[0], "control", control_questions, err) ||
-        !check_verified(readiness, err) || !check_from(readiness, err) ||
+        !check_verified(readiness, err) || !check_from(readiness, err) || !check_to(readiness, err) ||
         !check_streaming(readiness, err) || !check_way_back(readiness, err))
         return error_context(err, "looking whether all is ready");
     check_losses(readiness);

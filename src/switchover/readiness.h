@@ -4,7 +4,7 @@
  *
  *   not-ready, not-copied, not-built, not-valid, not-carried, not-looked, no-instance, not-streaming,
  *   lag, dead-letter, not-verified, prepared-transaction, subscription, gate, way-back            refuse
- *   waits-for-cutover                                                           warning
+ *   put-aside                                                                   note
  *   (and those of mapping/invert.h, endpoint.h, sequences.h)
  */
 #ifndef SWITCHOVER_READINESS_H

@@ -31,7 +31,7 @@ bool switch_restore_gates(const struct side *live, const struct side *other, int
                           struct error *err)
 {
     return close_side(other, live->name, epoch, err) &&
-           (live->which == SIDE_SOURCE || acting_put_aside_again(other->conns[0], err)) &&
+           acting_put_aside_again(other, epoch, err) &&
            open_side(live, epoch, err);
 }
 

@@ -221,18 +221,18 @@ static bool read_positions(struct work *work, struct error *err)
 
 bool step_check(struct work *work, struct error *err)
 {
-    unsigned sequences = 0, dirty = 0;
+    unsigned sequences = 0, dirty = 0, acting;
     if (!work_look_again(work, err))
         return false;
     if (work->dirty != NULL && !dirty_settle(work->dirty, work->epoch, &dirty, err))
         return false;
-    if (work->to->which == SIDE_SOURCE &&
-        !acting_bring_back(work->to->conns[0], work->guard, err))
-        return false;
     if (!sequences_set(work->sequences, err) ||
-        !sequences_check(work->sequences, &sequences, err) || !read_positions(work, err))
+        !sequences_check(work->sequences, &sequences, err) ||
+        !acting_bring_back(work->to, work->epoch, left_ms(work), &acting, err) ||
+        !read_positions(work, err))
         return false;
     note_count(work, "sequences", sequences);
+    note_count(work, "keys_and_triggers", acting);
     if (work->dirty != NULL)
         note_count(work, "dirty_keys", dirty);
     return clock_monotonic_us() < work->until_us ||

@@ -3,7 +3,8 @@
  * parents are there (what was applied with session_replication_role = replica was never asked), and
  * sequences that are not behind their column.
  *
- * A sequence that is behind is told and makes nothing different: the cutover sets them.
+ * A sequence that is behind is told and makes nothing different: the cutover sets them. Nor does a
+ * foreign key that a switch has brought back and `run` has still to validate.
  */
 #ifndef VERIFY_CHECKS_H
 #define VERIFY_CHECKS_H
