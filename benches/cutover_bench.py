@@ -42,8 +42,8 @@ class CutoverBench(Bench):
         try:
             stage.load(ROWS)
             stage.begin(writers=WRITERS, **self.loads[case])
-            stage.verify()
             for _ in range(self.runs):
+                stage.verify()
                 self.switch(case, stage, "cutover", "target")
                 self.switch(case, stage, "rollback", "source")
             time.sleep(BETWEEN_SECONDS)

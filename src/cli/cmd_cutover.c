@@ -145,8 +145,8 @@ static void print_result(const struct switching *switching, const struct switch_
                goal);
         break;
     case SWITCH_REFUSED:
-        printf("The %s is refused: %u reasons. Nothing was touched.\n", verb,
-               switching->findings->refused);
+        printf("The %s is refused: %u reason%s. Nothing was touched.\n", verb,
+               switching->findings->refused, switching->findings->refused == 1 ? "" : "s");
         break;
     case SWITCH_RESTORED:
         printf("The %s is live and takes writes.\n",
@@ -222,10 +222,9 @@ static bool attempt(const struct config *config, enum which_side goal,
     return ok;
 }
 
-/* The connections may be gone, the application waits: until somebody knows where it stands. */
-static bool settle(const struct config *config, enum which_side goal,
-                   const struct arguments *arguments, struct stop *stop,
-                   struct switch_result *result, struct error *err)
+static bool settle_patiently(const struct config *config, enum which_side goal,
+                             const struct arguments *arguments, struct stop *undisturbed,
+                             struct switch_result *result, struct error *err)
 {
     for (int i = 0; i < SETTLE_ATTEMPTS; i++) {
         log_error_as(LOG_WARNING, err);
@@ -233,14 +232,27 @@ static bool settle(const struct config *config, enum which_side goal,
         error_clear(err);
         json_decref(result->steps);
         *result = (struct switch_result){0};
-        if (attempt(config, goal, arguments, true, stop, result, err))
+        if (attempt(config, goal, arguments, true, undisturbed, result, err))
             return true;
         if (journal_is_superseded(err) || (err->class != ERROR_RETRY && !result->unsettled))
             return false;
-        stop_wait(stop, SETTLE_AGAIN_US);
+        stop_wait(undisturbed, SETTLE_AGAIN_US);
     }
     return error_hint(err, "Run \"pgportage %s\" again: it finishes, or restores, by the journal.",
                       switch_verb(goal));
+}
+
+/* The connections may be gone, the application waits: until somebody knows where it stands. Who has asked
+ * to stop waits for that, too; a second signal ends it. */
+static bool settle(const struct config *config, enum which_side goal,
+                   const struct arguments *arguments, struct switch_result *result,
+                   struct error *err)
+{
+    struct stop undisturbed;
+    stop_init(&undisturbed);
+    bool ok = settle_patiently(config, goal, arguments, &undisturbed, result, err);
+    stop_release(&undisturbed);
+    return ok;
 }
 
 static int run(const struct config *config, enum which_side goal,
@@ -251,7 +263,7 @@ static int run(const struct config *config, enum which_side goal,
     struct error err = ERROR_INIT;
     bool ok = attempt(config, goal, arguments, arguments->abort, stop, &result, &err);
     if (!ok && result.unsettled)
-        ok = settle(config, goal, arguments, stop, &result, &err);
+        ok = settle(config, goal, arguments, &result, &err);
     json_decref(result.steps);
     if (!ok)
         return command_failed(&err);

@@ -86,17 +86,17 @@ static bool refuse_abort(struct cleaning *cleaning)
 /* Where it would have been left the target's gates go, and with them what is not done yet. */
 static bool check_settled(struct cleaning *cleaning)
 {
-    char *verb;
+    struct journal_left left;
     if (!cleaning->target_live)
         return true;
-    if (!journal_left(cleaning->migration.control, &verb, cleaning->err))
+    if (!journal_left(cleaning->migration.control, &left, cleaning->err))
         return false;
-    if (verb == NULL)
+    const char *verb = left.unfinished[0] != '\0' ? left.unfinished : left.begun;
+    if (verb[0] == '\0')
         return true;
     error_set(cleaning->err, ERROR_CONFIG, "a %s was left at its half", verb);
     error_hint(cleaning->err, "\"pgportage %s --abort\" settles it: restores, or finishes what had"
                               " switched.", verb);
-    free(verb);
     return false;
 }
 

@@ -169,19 +169,23 @@ bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *e
     return written || journal_superseded(control, err);
 }
 
-bool journal_left(PGconn *control, char **verb, struct error *err)
+static const char left_sql[] =
+    "WITH entry AS (SELECT id, switch, step FROM portage.journal WHERE switch IS NOT NULL),"
+    " last AS (SELECT * FROM entry ORDER BY id DESC LIMIT 1),"
+    " switched AS (SELECT * FROM entry WHERE step = 'switched' ORDER BY id DESC LIMIT 1)"
+    " SELECT (SELECT switch FROM last WHERE step NOT IN ('ready', 'done', 'aborted')),"
+    "        (SELECT switch FROM switched s WHERE NOT EXISTS"
+    "           (SELECT FROM entry e WHERE e.step = 'done' AND e.id > s.id)),"
+    "        EXISTS (SELECT FROM switched)";
+
+bool journal_left(PGconn *control, struct journal_left *left, struct error *err)
 {
-    PGresult *result = conn_query(control,
-                                  "SELECT switch, step IN ('done', 'aborted')"
-                                  "   OR (step = 'ready' AND state = 'done')"
-                                  "  FROM portage.journal WHERE switch IS NOT NULL"
-                                  " ORDER BY id DESC LIMIT 1",
-                                  0, NULL, err);
-    *verb = NULL;
+    PGresult *result = conn_query_row(control, left_sql, 0, NULL, err);
     if (result == NULL)
         return error_context(err, "looking for a switch that was left");
-    if (PQntuples(result) == 1 && !result_bool(result, 0, 1))
-        *verb = check_strdup(result_text(result, 0, 0));
+    snprintf(left->begun, sizeof left->begun, "%s", result_text(result, 0, 0));
+    snprintf(left->unfinished, sizeof left->unfinished, "%s", result_text(result, 0, 1));
+    left->ever = result_bool(result, 0, 2);
     PQclear(result);
     return true;
 }

@@ -49,8 +49,14 @@ struct journal_entry {
 bool journal_steps(PGconn *control, int64_t epoch, const struct journal_entry *entries,
                    unsigned count, struct error *err) MUST_CHECK;
 
-/* *verb is that of the last switch if it has not come to its end (the caller's, from malloc), else NULL. */
-bool journal_left(PGconn *control, char **verb, struct error *err) MUST_CHECK;
+/* What was not brought to its end, by the verbs of those switches; empty texts: nothing. Of one that was
+ * left in `ready` nothing remains. */
+struct journal_left {
+    char begun[16];      /* the last one, somewhere between `pause` and its end */
+    char unfinished[16]; /* the last one that has switched: the rest of it was never done */
+    bool ever;           /* one has switched */
+};
+bool journal_left(PGconn *control, struct journal_left *left, struct error *err) MUST_CHECK;
 
 /* The point of no return. Superseded when the epoch or `live` is another one. After any other error it
  * is not known whether it happened. */

@@ -1,6 +1,7 @@
 #include "switchover/sequences.h"
 
 #include "pg/conn.h"
+#include "state/journal.h"
 #include "switchover/sequence_read.h"
 
 enum { ALTERED_AT_ONCE = 500 };
@@ -59,7 +60,7 @@ static bool hold_guard(const struct sequences *sequences, PGconn *conn, struct e
         return false;
     bool held = PQntuples(result) == 1;
     PQclear(result);
-    return held || error_set(err, ERROR_FATAL, "another switch has taken over");
+    return held || journal_superseded(conn, err);
 }
 
 static bool alter_some(const struct sequences *sequences, PGconn *conn, const struct buffer *sql,
@@ -264,12 +265,13 @@ static bool fill_batch(struct sequences *sequences, struct ask *ask, unsigned se
     return true;
 }
 
+/* Fewer rows than asked: the guard let none through. */
 static bool all_were_set(struct sequences *sequences, struct error *err)
 {
     unsigned batches = batches_of(sequences);
     for (unsigned a = 0; a < sequences->asks_count; a++) {
         if (PQntuples(sequences->asks[a].result) != (int)batch_size(sequences, a % batches))
-            return error_set(err, ERROR_FATAL, "another switch has taken over");
+            return journal_superseded(sequences->asks[a].conn, err);
     }
     return true;
 }

@@ -85,13 +85,13 @@ static bool write_steps(struct work *work, int ended, int64_t took_us, int begun
     return ok;
 }
 
-static bool write_end(struct work *work, const char *step, const struct error *why,
-                      struct error *err)
+static bool write_end(struct work *work, const char *step, const char *verb,
+                      const struct error *why, struct error *err)
 {
     json_t *detail = why != NULL ? json_pack("{s:s}", "why", why->message)
                                  : json_pack("{s:f}", "closed_ms", (double)work->closed_us / 1000);
     char *text = detail != NULL ? json_dumps(detail, 0) : NULL;
-    const struct journal_entry entry = {.which = switch_verb(work->switching->goal),
+    const struct journal_entry entry = {.which = verb,
                                         .step = step,
                                         .state = "done",
                                         .detail = text,
@@ -193,7 +193,10 @@ static bool check_schemas(const struct work *work, struct error *err)
         if (!exists) {
             error_set(err, ERROR_CONFIG, "there is no migration in database \"%s\"",
                       PQdb(work->servers[s]));
-            return error_hint(err, "\"pgportage run\" begins one.");
+            return error_hint(err, work->switching->goal == SIDE_TARGET
+                                       ? "\"pgportage run\" begins one."
+                                       : "Nothing leads back once it was finished; \"pgportage run\""
+                                         " begins a new one.");
         }
     }
     return true;
@@ -229,35 +232,27 @@ static bool take_over(struct work *work, bool *at_goal, struct error *err)
     return true;
 }
 
-static bool was_left(struct work *work, bool *left, struct error *err)
-{
-    char *verb;
-    if (!journal_left(work->control, &verb, err))
-        return false;
-    *left = verb != NULL;
-    free(verb);
-    return true;
-}
-
 /* ---- both ways out ---- */
 
 /* Before `switched`: as if nothing had been. The endpoint last, when the gate is open. */
-static bool restore(struct work *work, const struct error *why, struct error *err)
+static bool restore(struct work *work, const struct side *live, const struct error *why,
+                    struct error *err)
 {
     struct error failed = ERROR_INIT;
-    if (!switch_restore_gates(work->from, work->to, work->epoch, err))
+    const struct side *other = live == work->from ? work->to : work->from;
+    if (!switch_restore_gates(live, other, work->epoch, err))
         return false;
-    bool ok = endpoint_restore(work->endpoint, work->from->which, err);
-    if (!endpoint_hook(work->endpoint, HOOK_ABORTED, work->to->which, &failed))
+    bool ok = endpoint_restore(work->endpoint, live->which, err);
+    if (!endpoint_hook(work->endpoint, HOOK_ABORTED, other->which, &failed))
         log_error_as(LOG_WARNING, &failed);
-    return ok && write_end(work, "aborted", why, err);
+    return ok && write_end(work, "aborted", switch_verb(other->which), why, err);
 }
 
 /* Behind `switched`. */
 static bool complete(struct work *work, struct error *err)
 {
     int reached;
-    bool ok = run_steps(work, OPEN, STEPS, &reached, err) && write_end(work, "done", NULL, err);
+    bool ok = run_steps(work, OPEN, STEPS, &reached, err) && write_end(work, "done", switch_verb(work->switching->goal), NULL, err);
     work->unsettled = !ok && !journal_is_superseded(err);
     return ok;
 }
@@ -274,7 +269,7 @@ static void abort_switch(struct work *work, int reached, struct error *err)
     }
     log_error_as(LOG_WARNING, err);
     log_info("aborting: the %s stays live", work->from->name);
-    if (restore(work, err, &failed)) {
+    if (restore(work, work->from, err, &failed)) {
         log_info("the %s takes writes again", work->from->name);
         return;
     }
@@ -316,18 +311,40 @@ static bool rehearse(struct work *work, struct switch_result *result, struct err
     return true;
 }
 
+static bool never_switched(struct work *work, struct switch_result *result)
+{
+    result->outcome = SWITCH_REFUSED;
+    findings_add(work->switching->findings, SEVERITY_REFUSE, "never-switched", NULL, work->to->name,
+                 "There is nothing to go back from: \"pgportage cutover\" leads to the target.",
+                 "is live, and the target never was");
+    return true;
+}
+
+/* The goal is live. A switch that brought it there may have to be finished; one that was to lead away
+ * from it, and has not, is taken back. */
+static bool stay(struct work *work, const struct journal_left *left, struct switch_result *result,
+                 struct error *err)
+{
+    result->outcome = SWITCH_ALREADY;
+    if (!work->switching->options.dry_run && left->unfinished[0] != '\0')
+        return complete(work, err);
+    if (!work->switching->options.dry_run && left->begun[0] != '\0')
+        return restore(work, work->to, NULL, err);
+    return left->ever || never_switched(work, result);
+}
+
 static bool go(struct work *work, struct switch_result *result, struct error *err)
 {
     const struct switching *switching = work->switching;
-    bool at_goal, left;
-    if (!take_over(work, &at_goal, err) || !was_left(work, &left, err))
+    struct journal_left left;
+    bool at_goal;
+    if (!take_over(work, &at_goal, err) || !journal_left(work->control, &left, err))
         return false;
     result->epoch = work->epoch;
-    if (at_goal) {
-        result->outcome = SWITCH_ALREADY;
-        return switching->options.dry_run || !left || complete(work, err);
-    }
-    if (left && !switching->options.dry_run && !restore(work, NULL, err))
+    if (at_goal)
+        return stay(work, &left, result, err);
+    bool is_left = left.begun[0] != '\0' || left.unfinished[0] != '\0';
+    if (is_left && !switching->options.dry_run && !restore(work, work->from, NULL, err))
         return false;
     bool ok = switching->options.dry_run ? rehearse(work, result, err) : switch_forward(work, err);
     bool refused = switching->findings->refused > 0;
@@ -339,12 +356,15 @@ static bool go(struct work *work, struct switch_result *result, struct error *er
 
 static bool settle(struct work *work, struct switch_result *result, struct error *err)
 {
+    struct journal_left left;
     bool at_goal;
-    if (!take_over(work, &at_goal, err))
+    if (!take_over(work, &at_goal, err) || !journal_left(work->control, &left, err))
         return false;
     result->epoch = work->epoch;
-    result->outcome = at_goal ? SWITCH_ALREADY : SWITCH_RESTORED;
-    return at_goal ? complete(work, err) : restore(work, NULL, err);
+    if (at_goal)
+        return stay(work, &left, result, err);
+    result->outcome = SWITCH_RESTORED;
+    return restore(work, work->from, NULL, err);
 }
 
 static bool run_work(const struct switching *switching, struct switch_result *result,

@@ -105,6 +105,8 @@ def test_killed_at_each_step(stage, victim):
     for moment in MOMENTS:
         for _ in range(2):  # there, and back
             command, goal = COMMANDS[live], OTHER[live]
+            if command == "cutover":
+                stage.verify()
             if victim == "cutover":
                 kill_the_command(stage, command, moment)
             else:

@@ -1,7 +1,6 @@
 """A small migration that is switched: what it is made of, the command in front and in the background,
 and which side takes writes."""
 import contextlib
-import os
 import pathlib
 import signal
 import subprocess
@@ -125,4 +124,4 @@ def halted(carried, verb, cell, *options):
     try:
         yield command
     finally:
-        os.kill(command.process.pid, signal.SIGCONT)
+        command.process.send_signal(signal.SIGCONT)
