@@ -22,7 +22,11 @@ static const char pin_settings_sql[] =
     "               ('default_transaction_deferrable', 'off'), ('client_min_messages', 'warning'),"
     "               ('jit', 'off'), ('search_path', ''))"
     "       AS v(name, value)"
-    "  JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = v.name";
+    "  JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = v.name"
+    /* What we confirm, and what the journal says, must outlive a crash of the server. Whoever waits for
+       standbys goes on doing so, and nobody else begins to. */
+    " UNION ALL SELECT pg_catalog.set_config('synchronous_commit', 'local', false)"
+    "  WHERE pg_catalog.current_setting('synchronous_commit') = 'off'";
 
 /*
  * Plans of what is applied: made once, and by key whatever the statistics of a table say that was

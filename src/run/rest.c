@@ -49,11 +49,22 @@ static void hint_privilege(PGconn *server, struct error *err)
                    PQuser(server));
 }
 
+/* While the other side is live the slot holds what is to be brought back, and slot_check() says so. */
+static bool forget_lost(struct rest *rest, struct migration *way, struct error *err)
+{
+    enum which_side live;
+    bool lost = false;
+    bool ok = journal_live(way->control, &live, err) &&
+              (live != SIDE_SOURCE || slot_forget_lost(way, &lost, err));
+    rest->made &= !lost;
+    return ok;
+}
+
 static bool make_way(struct rest *rest, unsigned shard, struct error *err)
 {
     lsn_t start;
     struct migration *way = &rest->backward.ways[shard];
-    if (check_wal_level(way->source, err) &&
+    if (check_wal_level(way->source, err) && forget_lost(rest, way, err) &&
         slot_prepare(way, rest->epoch, rest->stop, &start, err) && slot_publish_new(way, err) &&
         lanes_create(way->shards[0], shard, migration_lanes(way), start, rest->epoch, err))
         return true;
@@ -73,7 +84,13 @@ static bool make_ways(struct rest *rest, struct error *err)
         if (!make_way(rest, s, err) || !ddl_record(&rest->backward.ways[s], err))
             return false;
     }
-    if (rest->made)
+    return true;
+}
+
+/* Once the slots could be advanced, too. */
+static bool tell_made(struct rest *rest, struct error *err)
+{
+    if (rest->live == SIDE_TARGET || rest->made)
         return true;
     rest->made = true;
     log_info("the way back is ready: %u slots on the target", rest->backward.count);
@@ -155,7 +172,7 @@ static bool look_after(struct rest *rest, struct error *err)
         return false;
     rest->open = true;
     return finish_acting(rest, err) && (rest->live == SIDE_TARGET || make_ways(rest, err)) &&
-           advance_all(rest, err);
+           advance_all(rest, err) && tell_made(rest, err);
 }
 
 static void journal_trouble(struct rest *rest, const struct error *err)

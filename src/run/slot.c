@@ -270,6 +270,13 @@ static bool read_slot(PGconn *source, const char *name, struct slot_state *state
     return ok;
 }
 
+static const char *trouble_of(const struct slot_state *state)
+{
+    return !state->exists ? "is gone"
+           : !state->ours ? "belongs to somebody else"
+                          : "has lost its WAL (max_slot_wal_keep_size)";
+}
+
 static bool drop_slot(PGconn *source, const char *name, struct error *err)
 {
     PGresult *result = conn_query(source, "SELECT pg_catalog.pg_drop_replication_slot($1)", 1,
@@ -347,6 +354,26 @@ bool slot_publish_new(struct migration *way, struct error *err)
     return ok;
 }
 
+bool slot_forget_lost(struct migration *migration, bool *lost, struct error *err)
+{
+    const char *name = migration->config->slot;
+    char *recorded, start[SETTING_NAME_MAX];
+    struct slot_state state;
+    *lost = false;
+    if (!get(migration, "slot_start", &recorded, err))
+        return false;
+    bool made = recorded != NULL;
+    free(recorded);
+    if (!made || !read_slot(migration->source, name, &state, err))
+        return !made;
+    if (state.exists && (!state.ours || !state.lost))
+        return true;
+    *lost = true;
+    log_warning("replication slot \"%s\" %s before anything came by it: it is made anew", name,
+                trouble_of(&state));
+    return setting_remove(migration->control, name_of("slot_start", migration->suffix, start), err);
+}
+
 bool slot_check(struct migration *migration, lsn_t progress, struct error *err)
 {
     const char *name = migration->config->slot;
@@ -354,9 +381,7 @@ bool slot_check(struct migration *migration, lsn_t progress, struct error *err)
     if (!read_slot(migration->source, name, &state, err))
         return false;
     if (!state.exists || !state.ours || state.lost) {
-        error_set(err, ERROR_CONFIG, "replication slot \"%s\" %s", name,
-                  !state.exists ? "is gone" : !state.ours ? "belongs to somebody else"
-                                                          : "has lost its WAL (max_slot_wal_keep_size)");
+        error_set(err, ERROR_CONFIG, "replication slot \"%s\" %s", name, trouble_of(&state));
         return error_hint(err, "Changes of the source are missing from here on: run \"pgportage"
                                " abort\" and begin again.");
     }
@@ -377,9 +402,7 @@ bool slot_advance(PGconn *server, const char *slot, lsn_t position, struct error
         return false;
     if (!state.exists || !state.ours || state.lost)
         return error_set(err, ERROR_CONFIG, "replication slot \"%s\" %s", slot,
-                         !state.exists ? "is gone"
-                         : !state.ours ? "belongs to somebody else"
-                                       : "has lost its WAL (max_slot_wal_keep_size)");
+                         trouble_of(&state));
     if (state.active || state.confirmed >= position)
         return true;
     const char *const values[] = {slot, lsn_text(position, text)};

@@ -23,6 +23,11 @@ bool slot_publish_new(struct migration *way, struct error *err) MUST_CHECK;
  * durable on the shards (S7). */
 bool slot_check(struct migration *migration, lsn_t progress, struct error *err) MUST_CHECK;
 
+/* Whether slot_prepare() has to make the slot anew, because it is gone or has lost its WAL: what is on record
+ * of it is forgotten. Only for a direction at rest, whose publisher is fenced: all that the slot held was
+ * ours. */
+bool slot_forget_lost(struct migration *migration, bool *lost, struct error *err) MUST_CHECK;
+
 /* Moves a slot that nobody reads; not back. One that somebody reads is left to him. */
 bool slot_advance(PGconn *server, const char *slot, lsn_t position, struct error *err) MUST_CHECK;
 

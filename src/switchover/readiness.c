@@ -10,6 +10,7 @@
 
 enum {
     STREAM_POLL_US = 100 * 1000,
+    REST_LOOKS = 20,
     LOOK_POLL_US = 10 * 1000,
     LOOK_PATIENCE_US = 10 * 1000 * 1000, /* it may begin again meanwhile */
 };
@@ -48,6 +49,10 @@ static const char verified_sql[] =
     " age AS (SELECT v, pg_catalog.clock_timestamp()"
     "   - COALESCE(v->'continued'->>'begun_at', v->>'at')::timestamptz AS age FROM last)"
     " SELECT CASE WHEN NOT EXISTS (SELECT FROM last) THEN 'never made'"
+    /* what was written since, went another way */
+    "   WHEN (SELECT (v->>'at')::timestamptz - pg_catalog.make_interval(secs => (v->>'seconds')::float8)"
+    "           FROM last) <= (SELECT pg_catalog.max(at) FROM portage.journal WHERE step = 'switched')"
+    "   THEN 'made before the last switch'"
     "   WHEN (SELECT v->>'outcome' FROM last) <> 'equal' THEN 'it said ' || (SELECT v->>'outcome' FROM last)"
     "   WHEN (SELECT age FROM age) > pg_catalog.make_interval(secs => $1::int)"
     "   THEN (SELECT pg_catalog.date_trunc('second', age) || ' old' FROM age) END";
@@ -322,53 +327,124 @@ static bool check_lag(struct readiness *readiness, struct error *err)
 
 /* ---- the way back ---- */
 
-static const char back_lanes_sql[] =
-    "SELECT pg_catalog.count(*) FROM portage.lane WHERE stream = ANY"
-    " (SELECT s FROM pg_catalog.generate_series(0, $1::int - 1) AS s)";
+/* What becomes of its slot once the to-side is live. */
+struct way_slot {
+    bool exists, lost;
+    bool read;     /* by somebody's walsender; run/rest holds it for moments only */
+    char at[32];   /* its changes begin here */
+    int64_t free;  /* walsenders of its server that nobody uses */
+};
 
-static bool count_lanes(const struct readiness *readiness, PGconn *conn, unsigned streams,
-                        bool *enough, struct error *err)
+/* Before version 13 no slot is lost. */
+static const char way_slot_sql[] =
+    "SELECT s.slot_name IS NOT NULL, COALESCE(pg_catalog.to_jsonb(s)->>'wal_status' = 'lost', false),"
+    "       EXISTS (SELECT FROM pg_catalog.pg_stat_replication r WHERE r.pid = s.active_pid),"
+    "       COALESCE(s.confirmed_flush_lsn, '0/0'),"
+    "       pg_catalog.current_setting('max_wal_senders')::int"
+    "         - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)"
+    "  FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1";
+
+static bool read_way_slot(PGconn *conn, const char *slot, struct way_slot *state, struct error *err)
 {
-    char text[12];
-    const char *const values[] = {text};
-    snprintf(text, sizeof text, "%u", streams);
-    PGresult *result = conn_query_row(conn, back_lanes_sql, 1, values, err);
+    PGresult *result = conn_query_row(conn, way_slot_sql, 1, &slot, err);
     if (result == NULL)
         return false;
-    *enough = result_int(result, 0, 0) >= (int64_t)streams * readiness->switching->config->lanes;
+    state->exists = result_bool(result, 0, 0);
+    state->lost = result_bool(result, 0, 1);
+    state->read = result_bool(result, 0, 2);
+    snprintf(state->at, sizeof state->at, "%s", result_text(result, 0, 3));
+    state->free = result_int(result, 0, 4);
     PQclear(result);
     return true;
 }
 
-static void no_way_back(const struct readiness *readiness, const char *object, const char *reason)
+static void no_way_back(const struct readiness *readiness, const char *object, const char *fix,
+                        const char *format, const char *slot)
 {
     const struct switch_options *options = &readiness->switching->options;
+    char reason[256];
+    snprintf(reason, sizeof reason, format, slot);
     findings_add(readiness->switching->findings,
                  options->without_way_back ? SEVERITY_WARNING : SEVERITY_REFUSE, "way-back", NULL,
-                 object, "\"pgportage run\" makes it; --no-way-back does without.", "%s", reason);
+                 object, fix, "%s", reason);
+}
+
+#define RUN_MAKES_IT "\"pgportage run\" makes it; --no-way-back does without."
+
+/* Lanes of this stream whose progress is not behind its slot, on each from-server. */
+static bool check_way_lanes(const struct readiness *readiness, unsigned stream, const char *at,
+                            struct error *err)
+{
+    char number[12];
+    const char *const values[] = {number, at};
+    snprintf(number, sizeof number, "%u", stream);
+    for (unsigned s = 0; s < readiness->from->count; s++) {
+        char server[24];
+        PGresult *result = conn_query_row(readiness->from->conns[s],
+                                          "SELECT pg_catalog.count(*) FROM portage.lane"
+                                          " WHERE stream = $1::int AND progress >= $2::pg_lsn",
+                                          2, values, err);
+        if (result == NULL)
+            return false;
+        if (result_int(result, 0, 0) < readiness->switching->config->lanes)
+            no_way_back(readiness, side_server(readiness->from, s, server), RUN_MAKES_IT,
+                        "has no lanes for the way back, or they are behind its slot%s", "");
+        PQclear(result);
+    }
+    return true;
+}
+
+/* How many streams of the way back begin at the server of this one: shards may share it. */
+static int64_t streams_there(const struct side *side, unsigned server)
+{
+    int64_t count = 0;
+    for (unsigned s = 0; s < side->count; s++)
+        count += strcmp(PQhost(side->conns[s]), PQhost(side->conns[server])) == 0 &&
+                 strcmp(PQport(side->conns[s]), PQport(side->conns[server])) == 0;
+    return count;
+}
+
+/* After a switch the last reader takes a moment to go. */
+static bool wait_for_rest(const struct readiness *readiness, unsigned server, const char *slot,
+                          struct way_slot *state, struct error *err)
+{
+    for (int look = 0; look < REST_LOOKS; look++) {
+        if (!read_way_slot(readiness->to->conns[server], slot, state, err))
+            return false;
+        if (!state->read)
+            return true;
+        if (stop_wait(readiness->switching->stop, STREAM_POLL_US))
+            return stop_error(err);
+    }
+    return true;
 }
 
 /* What carries changes from the to-side back, once it is live. */
 static bool check_way_back(const struct readiness *readiness, struct error *err)
 {
     for (unsigned s = 0; s < readiness->to->count; s++) {
-        char slot[128], server[24], reason[256];
-        bool exists, active;
+        char slot[128], server[24];
+        struct way_slot state;
         slot_name(readiness, readiness->to, s, slot);
-        if (!slot_active(readiness->to->conns[s], slot, &exists, &active, err))
+        side_server(readiness->to, s, server);
+        if (!wait_for_rest(readiness, s, slot, &state, err) ||
+            (state.exists && !check_way_lanes(readiness, s, state.at, err)))
             return false;
-        snprintf(reason, sizeof reason, "has no slot \"%s\" for the way back", slot);
-        if (!exists)
-            no_way_back(readiness, side_server(readiness->to, s, server), reason);
-    }
-    for (unsigned s = 0; s < readiness->from->count; s++) {
-        char server[24];
-        bool enough;
-        if (!count_lanes(readiness, readiness->from->conns[s], readiness->to->count, &enough, err))
-            return false;
-        if (!enough)
-            no_way_back(readiness, side_server(readiness->from, s, server),
-                        "has no lanes for the way back");
+        if (!state.exists)
+            no_way_back(readiness, server, RUN_MAKES_IT, "has no slot \"%s\" for the way back",
+                        slot);
+        else if (state.lost)
+            no_way_back(readiness, server,
+                        readiness->to->which == SIDE_TARGET
+                            ? RUN_MAKES_IT
+                            : "To the target again is a new migration; --no-way-back does without.",
+                        "the slot \"%s\" for the way back has lost its WAL", slot);
+        else if (state.read)
+            no_way_back(readiness, server, "Look into pg_stat_replication who it is.",
+                        "somebody reads the slot \"%s\" for the way back", slot);
+        if (state.free < streams_there(readiness->to, s))
+            no_way_back(readiness, server, "ALTER SYSTEM SET max_wal_senders; then restart it.",
+                        "has no free WAL sender for the slot \"%s\"", slot);
     }
     return true;
 }
