@@ -330,9 +330,9 @@ static bool check_lag(struct readiness *readiness, struct error *err)
 /* What becomes of its slot once the to-side is live. */
 struct way_slot {
     bool exists, lost;
-    bool read;     /* by somebody's walsender; run/rest holds it for moments only */
-    char at[32];   /* its changes begin here */
-    int64_t free;  /* walsenders of its server that nobody uses */
+    bool read;    /* by somebody's walsender; run/rest holds it for moments only */
+    char at[32];  /* its changes begin here */
+    int64_t free; /* walsenders of its server that nobody uses */
 };
 
 /* Before version 13 no slot is lost. */
@@ -371,7 +371,7 @@ static void no_way_back(const struct readiness *readiness, const char *object, c
 
 #define RUN_MAKES_IT "\"pgportage run\" makes it; --no-way-back does without."
 
-/* Lanes of this stream whose progress is not behind its slot, on each from-server. */
+/* The lanes of this stream are there on each from-server, none behind its slot. */
 static bool check_way_lanes(const struct readiness *readiness, unsigned stream, const char *at,
                             struct error *err)
 {
@@ -381,12 +381,14 @@ static bool check_way_lanes(const struct readiness *readiness, unsigned stream, 
     for (unsigned s = 0; s < readiness->from->count; s++) {
         char server[24];
         PGresult *result = conn_query_row(readiness->from->conns[s],
-                                          "SELECT pg_catalog.count(*) FROM portage.lane"
-                                          " WHERE stream = $1::int AND progress >= $2::pg_lsn",
+                                          "SELECT pg_catalog.count(*) FILTER (WHERE progress < $2::pg_lsn),"
+                                          "       pg_catalog.count(*)"
+                                          "  FROM portage.lane WHERE stream = $1::int",
                                           2, values, err);
         if (result == NULL)
             return false;
-        if (result_int(result, 0, 0) < readiness->switching->config->lanes)
+        if (result_int(result, 0, 0) > 0 ||
+            result_int(result, 0, 1) < readiness->switching->config->lanes)
             no_way_back(readiness, side_server(readiness->from, s, server), RUN_MAKES_IT,
                         "has no lanes for the way back, or they are behind its slot%s", "");
         PQclear(result);
