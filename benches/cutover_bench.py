@@ -86,9 +86,9 @@ class CutoverBench(Bench):
         stage.run_until_ready(TABLES_TIMEOUT)
         stage.portage.wait_for_log("the gates are laid", TABLES_TIMEOUT)
         stage.portage.wait_for_log("way back is ready", TABLES_TIMEOUT)
-        stage.portage.command("verify", timeout=TABLES_TIMEOUT)
         closed = []
         for _ in range(self.runs):
+            stage.portage.command("verify", timeout=TABLES_TIMEOUT)
             for command, phase in (("cutover", "backward"), ("rollback", "ready")):
                 done = stage.portage.command("--json", command, "--verified-within", "86400",
                                              timeout=TABLES_TIMEOUT)
