@@ -50,7 +50,8 @@ static const char verified_sql[] =
     "   - COALESCE(v->'continued'->>'begun_at', v->>'at')::timestamptz AS age FROM last)"
     " SELECT CASE WHEN NOT EXISTS (SELECT FROM last) THEN 'never made'"
     /* what was written since, went another way */
-    "   WHEN (SELECT (v->>'at')::timestamptz - pg_catalog.make_interval(secs => (v->>'seconds')::float8)"
+    "   WHEN (SELECT COALESCE((v->'continued'->>'begun_at')::timestamptz, (v->>'at')::timestamptz"
+    "                  - pg_catalog.make_interval(secs => (v->>'seconds')::float8))"
     "           FROM last) <= (SELECT pg_catalog.max(at) FROM portage.journal WHERE step = 'switched')"
     "   THEN 'made before the last switch'"
     "   WHEN (SELECT v->>'outcome' FROM last) <> 'equal' THEN 'it said ' || (SELECT v->>'outcome' FROM last)"
