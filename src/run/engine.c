@@ -300,7 +300,8 @@ static bool supervise_forward(struct engine *engine, struct error *err)
 static bool supervise_backward(struct engine *engine, struct error *err)
 {
     for (unsigned f = 0; f < engine->flows_count; f++) {
-        if (!watch_source(&engine->watches[f], true, 0, err))
+        int64_t marker = atomic_load(&engine->flows[f].stream.marker);
+        if (!watch_source(&engine->watches[f], true, marker, err))
             return error_context(err, "the way back from shard %u", f);
     }
     return true;

@@ -6,7 +6,8 @@
 
 #include "util/error.h"
 
-/* The id of a marker of a switch: behind it `run` has looked at the source, and carries what it saw. */
+/* The id of a marker of a switch: behind it `run` has looked at the source, and carries what it saw. With
+ * "_back_" and its number for a shard. */
 #define SETTING_LOOKED "looked"
 
 /* *value is NULL when there is none; the caller frees it. */

@@ -255,32 +255,50 @@ static bool check_streaming(const struct readiness *readiness, struct error *err
 
 /* ---- what `run` has seen of the source ---- */
 
-static bool not_looked(const struct readiness *readiness)
+static bool not_looked(const struct readiness *readiness, unsigned number)
 {
+    char server[24];
     findings_add(readiness->switching->findings, SEVERITY_REFUSE, "not-looked", NULL,
                  "pgportage run", "Look at its log; it begins again, or has ended.",
-                 "has not said that it carries the tables of the source as they are now");
+                 "has not said that it carries the tables of %s as they are now",
+                 side_server(readiness->from, number, server));
     return true;
 }
 
 /* It looks behind each marker of a switch. A change of the catalog that it has not seen yet may have
  * rewritten rows, which no stream brings. */
-static bool wait_for_look(const struct readiness *readiness, int64_t marker, int64_t until_us,
-                          struct error *err)
+static bool wait_for_look(const struct readiness *readiness, unsigned number, int64_t marker,
+                          int64_t until_us, struct error *err)
 {
+    char name[64];
+    if (readiness->from->which == SIDE_SOURCE)
+        snprintf(name, sizeof name, SETTING_LOOKED);
+    else
+        snprintf(name, sizeof name, SETTING_LOOKED "_back_%u", number);
     for (;;) {
         char *looked;
-        if (!setting_get(readiness->switching->shards[0], SETTING_LOOKED, &looked, err))
+        if (!setting_get(readiness->switching->shards[0], name, &looked, err))
             return false;
         bool seen = looked != NULL && strtoll(looked, NULL, 10) >= marker;
         free(looked);
         if (seen)
             return true;
         if (clock_monotonic_us() >= until_us)
-            return not_looked(readiness);
+            return not_looked(readiness, number);
         if (stop_wait(readiness->switching->stop, LOOK_POLL_US))
             return stop_error(err);
     }
+}
+
+static bool wait_for_looks(const struct readiness *readiness, const struct drain *drain,
+                           struct error *err)
+{
+    int64_t until_us = clock_monotonic_us() + LOOK_PATIENCE_US;
+    for (unsigned s = 0; s < readiness->from->count; s++) {
+        if (!wait_for_look(readiness, s, drain->markers[s], until_us, err))
+            return false;
+    }
+    return true;
 }
 
 static bool check_leaves(const struct readiness *readiness, struct error *err)
@@ -311,9 +329,7 @@ static bool check_lag(struct readiness *readiness, struct error *err)
     bool ok = drain_mark(&drain, readiness->epoch, err);
     if (ok && drain_wait(&drain, until_us, switching->stop, err)) {
         readiness->drain_us = clock_monotonic_us() - began_us;
-        ok = readiness->from->which != SIDE_SOURCE ||
-             wait_for_look(readiness, drain.markers[0],
-                           clock_monotonic_us() + LOOK_PATIENCE_US, err);
+        ok = wait_for_looks(readiness, &drain, err);
     } else if (ok && err->class == ERROR_LIMIT) {
         findings_add(switching->findings, SEVERITY_REFUSE, "lag", NULL, err->message,
                      "Wait until it has caught up, or give it more: --max-lag.",

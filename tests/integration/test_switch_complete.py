@@ -135,6 +135,15 @@ def test_S10_a_rewrite_before_the_last_look(carried, cell):
     check_untouched(carried)
 
 
+def test_S10_a_rewrite_of_a_shard_that_run_has_not_seen(carried):
+    switch(carried, "cutover")
+    carried.shard_sql(1, "UPDATE public.t SET n = -n WHERE id < 100", gated=True)
+    carried.shard_sql(1, REWRITE)
+    done = switch(carried, "rollback", check=False)
+    assert done.returncode == 1 and codes(done) & {"not-looked", "no-instance"}, done.stdout
+    assert live(carried) == "target" and open_sides(carried) == {"target"}
+
+
 def test_what_run_has_looked_at_does_not_hinder(carried):
     """DDL that the mapping does not use, and an old transaction, which keeps it new for each look."""
     with carried.source_server.connect(carried.name) as conn, conn.transaction():
