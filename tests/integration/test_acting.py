@@ -302,6 +302,7 @@ def test_R8_there_and_back_and_there_again_under_load(unprivileged):
         deferred = carried.portage.status()["deferred"]
         assert {(each["kind"], each["waiting"], each["done"]) for each in deferred} == {
             ("foreign key", 2, 0), ("trigger", 4, 0)}, deferred
+        prove(carried)
         switch(carried, "cutover")
         application.wait_for("target")
         assert_back(carried, "target")
