@@ -64,6 +64,12 @@ bool endpoint_pause(struct endpoint *endpoint, enum which_side to, struct error 
            error_context(err, "pausing the endpoint");
 }
 
+int64_t endpoint_paused_since_us(const struct endpoint *endpoint)
+{
+    return endpoint->ops->paused_since_us != NULL ? endpoint->ops->paused_since_us(endpoint->state)
+                                                  : 0;
+}
+
 bool endpoint_lead(struct endpoint *endpoint, enum which_side side, struct error *err)
 {
     int64_t since_us = clock_monotonic_us();

@@ -63,6 +63,10 @@ bool endpoint_check(struct endpoint *endpoint, enum which_side live, int switch_
  * longer; the detail names it. */
 bool endpoint_pause(struct endpoint *endpoint, enum which_side to, struct error *err) MUST_CHECK;
 
+/* Since when requests wait, by the monotonic clock: the beginning of the try that succeeded. 0 when this
+ * endpoint has paused nothing, or another process had. */
+int64_t endpoint_paused_since_us(const struct endpoint *endpoint);
+
 /* Poolers stay paused. Returns when the side is in force: reloaded and looked at, for names when the
  * old answer cannot be in a cache any more. */
 bool endpoint_lead(struct endpoint *endpoint, enum which_side side,

@@ -114,6 +114,7 @@ bool step_ready(struct work *work, struct error *err)
     const struct endpoint_servers to = {.count = work->to->count, .conns = work->to->conns};
     int limit_ms = switching->options.timeout_s * 1000;
     if (!work_lay_gates(work, err) || !take_censuses(work, err) ||
+        !work_look_for_subscriptions(work, err) ||
         !readiness_check(&readiness, err) ||
         !endpoint_check(work->endpoint, work->from->which, limit_ms, &to, switching->findings,
                         err) ||
@@ -258,6 +259,12 @@ bool step_open(struct work *work, struct error *err)
     return true;
 }
 
+void work_note_resumed(struct work *work)
+{
+    int64_t since_us = endpoint_paused_since_us(work->endpoint);
+    work->paused_us = since_us != 0 ? clock_monotonic_us() - since_us : 0;
+}
+
 static void run_hook(struct work *work, enum hook_phase phase)
 {
     struct error failed = ERROR_INIT;
@@ -272,6 +279,7 @@ bool step_lead(struct work *work, struct error *err)
     if (!endpoint_lead(work->endpoint, work->to->which, err) ||
         !endpoint_resume(work->endpoint, work->to->which, err))
         return false;
+    work_note_resumed(work);
     run_hook(work, HOOK_RESUMED);
     for (unsigned s = 0; s < work->from->count; s++) {
         if (!gate_shut(work->from->conns[s], work->epoch, &words, err))
