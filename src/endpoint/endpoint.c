@@ -35,6 +35,17 @@ void endpoint_close(struct endpoint *endpoint)
     free(endpoint);
 }
 
+const char *endpoint_name(const struct config *config)
+{
+    static const char *const names[] = {
+        [ENDPOINT_NONE] = "none",
+        [ENDPOINT_PGBOUNCER] = "pgbouncer",
+        [ENDPOINT_DNS] = "dns",
+        [ENDPOINT_COMMAND] = "command",
+    };
+    return names[config->endpoint.kind];
+}
+
 bool endpoint_is_ours(const struct endpoint *endpoint)
 {
     return endpoint->ops != &endpoint_none;

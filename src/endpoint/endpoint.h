@@ -35,6 +35,9 @@ struct endpoint;
 struct endpoint *endpoint_open(const struct config *config, struct stop *stop);
 void endpoint_close(struct endpoint *endpoint); /* NULL is fine. Leaves poolers as they are */
 
+/* What kind portage.yaml names: "pgbouncer", "dns", "command", "none". */
+const char *endpoint_name(const struct config *config);
+
 /* Whether there is something that we lead: with `none` the user does, and is told what to do. */
 bool endpoint_is_ours(const struct endpoint *endpoint);
 

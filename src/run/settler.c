@@ -1,5 +1,6 @@
 #include "run/settler.h"
 
+#include "endpoint/endpoint.h"
 #include "state/journal.h"
 #include "switchover/switch.h"
 #include "util/clock.h"
@@ -84,6 +85,19 @@ static void join(struct settler *settler)
     settler->look_again_us = clock_monotonic_us() + settler->wait_us;
 }
 
+static bool may_settle(struct settler *settler, const struct journal_abandoned *abandoned)
+{
+    const char *ours = endpoint_name(settler->migration->config);
+    if (strcmp(abandoned->endpoint, ours) == 0)
+        return true;
+    if (!settler->told_endpoint)
+        log_warning("a %s was left half done; its endpoint was \"%s\" and ours is \"%s\", so only the"
+                    " gates are put right: run the command again",
+                    abandoned->verb, abandoned->endpoint, ours);
+    settler->told_endpoint = true;
+    return false;
+}
+
 static void start(struct settler *settler, const char *verb)
 {
     snprintf(settler->verb, sizeof settler->verb, "%s", verb);
@@ -94,17 +108,18 @@ static void start(struct settler *settler, const char *verb)
 
 bool settler_tend(struct settler *settler, PGconn *control, struct error *err)
 {
-    char *verb;
+    struct journal_abandoned abandoned;
     if (settler->runs && atomic_load(&settler->done))
         join(settler);
     if (settler->runs || clock_monotonic_us() < settler->look_again_us)
         return true;
     settler->look_again_us = clock_monotonic_us() + LOOK_EVERY_US;
-    if (!journal_abandoned(control, &verb, err))
+    if (!journal_abandoned(control, &abandoned, err))
         return false;
-    if (verb != NULL)
-        start(settler, verb);
-    free(verb);
+    if (abandoned.verb[0] == '\0')
+        settler->told_endpoint = false;
+    else if (may_settle(settler, &abandoned))
+        start(settler, abandoned.verb);
     return true;
 }
 

@@ -6,7 +6,8 @@
  * In a thread with connections of its own: a pooler that does not answer, a name that has to leave the
  * caches, a command of the user's take their time, and the engine has none. It does what
  * `cutover --abort` does: the lock, the epoch, the journal. Where it cannot, it says so and tries again,
- * ever more seldom; nothing else stops for it.
+ * ever more seldom; nothing else stops for it. Nor does it meddle where its portage.yaml names another
+ * kind of endpoint than the switch had: it could not lead the application, and must not say that it did.
  *
  * The engine's thread calls; it must call settler_end() after the stop is requested.
  */
@@ -23,9 +24,9 @@ struct settler {
     const struct migration *migration; /* its configuration and mappings; they outlive the thread */
     struct stop *stop;
     int64_t look_again_us, wait_us;
-    char verb[16]; /* of the switch that was left */
+    char verb[16];  /* of the switch that was left */
     char told[1024]; /* the last trouble, said once */
-    bool runs;
+    bool runs, told_endpoint;
     bool failed; /* the thread's, read when it is done */
     atomic_bool done;
     pthread_t thread;

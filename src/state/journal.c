@@ -46,7 +46,10 @@ bool journal_unlock(PGconn *control, struct error *err)
 }
 
 static const char abandoned_sql[] =
-    "SELECT switch FROM (SELECT switch, step FROM portage.journal WHERE switch IS NOT NULL"
+    "SELECT switch, (SELECT r.detail->>'endpoint' FROM portage.journal r"
+    "                 WHERE r.switch = last.switch AND r.step = 'ready' AND r.state = 'done'"
+    "                 ORDER BY r.id DESC LIMIT 1)"
+    "  FROM (SELECT switch, step FROM portage.journal WHERE switch IS NOT NULL"
     "                     ORDER BY id DESC LIMIT 1) AS last"
     " WHERE step NOT IN ('ready', 'done', 'aborted')"
     "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
@@ -55,14 +58,16 @@ static const char abandoned_sql[] =
     "                WHERE datname = pg_catalog.current_database())"
     "          AND (l.classid::bigint << 32 | l.objid::bigint) = " LOCK_KEY "::bigint)";
 
-bool journal_abandoned(PGconn *control, char **verb, struct error *err)
+bool journal_abandoned(PGconn *control, struct journal_abandoned *abandoned, struct error *err)
 {
     PGresult *result = conn_query(control, abandoned_sql, 0, NULL, err);
-    *verb = NULL;
+    *abandoned = (struct journal_abandoned){0};
     if (result == NULL)
         return error_context(err, "looking for a switch that was left");
-    if (PQntuples(result) == 1)
-        *verb = check_strdup(result_text(result, 0, 0));
+    if (PQntuples(result) == 1) {
+        snprintf(abandoned->verb, sizeof abandoned->verb, "%s", result_text(result, 0, 0));
+        snprintf(abandoned->endpoint, sizeof abandoned->endpoint, "%s", result_text(result, 0, 1));
+    }
     PQclear(result);
     return true;
 }

@@ -86,6 +86,7 @@ def test_O13_the_way_back_begins_with_the_first_write_and_not_before(migration):
     first = "; ".join(psql(server, name, "UPDATE public.t SET n = -n")
                       for server, name in zip(carried.shard_servers, carried.shard_names))
     add_to_config(carried, hooks={"drained": f"kill -STOP {pid}", "switched": first})
+    config = carried.config.read_text(encoding="utf-8").partition("\nhooks:")[0]
     before = carried.source_sql("SELECT COALESCE(sum(changes), 0) FROM portage.lane")[0][0]
     switch(carried, "cutover")
     entry, = (entry for entry in journal(carried) if entry["step"] == "switched")
@@ -93,6 +94,7 @@ def test_O13_the_way_back_begins_with_the_first_write_and_not_before(migration):
         position = entry["detail"]["positions"][f"shard {shard}"]
         assert carried.shard_sql(shard, slots, [position]) == [(True,)]
         assert carried.shard_sql(shard, "SELECT bool_and(n <= 0) FROM public.t") == [(True,)]
+    carried.config.write_text(config, encoding="utf-8")
     carried.portage.kill9()
     carried.portage.start()
     wait_until(lambda: carried.source_sql("SELECT bool_and(n <= 0) FROM public.t") == [(True,)], 60,
