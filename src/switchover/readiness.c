@@ -22,6 +22,7 @@ struct question {
 };
 
 #define BAD SEVERITY_REFUSE
+#define ODD SEVERITY_WARNING
 #define SAY SEVERITY_NOTE
 
 /* ---- control ---- */
