@@ -123,6 +123,36 @@ static const char *outcome_name(enum switch_outcome outcome)
     return names[outcome];
 }
 
+static void print_done(const struct switch_result *result, const char *goal)
+{
+    printf("The %s is live. No database took writes for %.0f ms, from the fence to the open gates.\n",
+           goal, (double)result->closed_us / 1000);
+    if (result->paused_us > 0)
+        printf("The application waited for %.0f ms, from PAUSE to RESUME.\n",
+               (double)result->paused_us / 1000);
+}
+
+/* What it would do, and how long each step may take. */
+static void print_plan(const json_t *steps)
+{
+    size_t index;
+    json_t *row;
+    double total = 0;
+    bool known = true;
+    printf("%-9s %12s  %-9s  %s\n", "step", "expected", "from", "what it does");
+    json_array_foreach (steps, index, row) {
+        json_t *expected = json_object_get(row, "expected_ms");
+        char ms[32] = "-";
+        if (json_is_number(expected))
+            snprintf(ms, sizeof ms, "%.1f ms", json_number_value(expected));
+        total += json_number_value(expected);
+        known = known && json_is_number(expected);
+        printf("%-9s %12s  %-9s  %s\n", show_text(row, "step"), ms, show_text(row, "from"),
+               show_text(row, "does"));
+    }
+    printf("%-9s %9.1f ms%s\n", "together", total, known ? "" : ", without those that are not known");
+}
+
 static void print_result(const struct switching *switching, const struct switch_result *result)
 {
     const char *goal = side_name(switching->goal);
@@ -130,19 +160,14 @@ static void print_result(const struct switching *switching, const struct switch_
     print_findings(switching->findings);
     switch (result->outcome) {
     case SWITCH_DONE:
-        printf("The %s is live. Nobody could write for %.0f ms.\n", goal,
-               (double)result->closed_us / 1000);
+        print_done(result, goal);
         break;
     case SWITCH_ALREADY:
         printf("The %s is live.\n", goal);
         break;
     case SWITCH_READY:
-        printf("Ready for the %s. A marker took %.1f ms through the stream.\n", verb,
-               (double)result->drain_us / 1000);
-        printf("It would: pause the endpoint; fence and seal the %s; drain; set sequences; write"
-               " \"switched\";\nopen the %s; lead the endpoint to it.\n",
-               side_name(side_other(switching->goal)),
-               goal);
+        printf("Ready for the %s; nothing was changed.\n\n", verb);
+        print_plan(result->steps);
         break;
     case SWITCH_REFUSED:
         printf("The %s is refused: %u reason%s. Nothing was touched.\n", verb,
@@ -155,6 +180,11 @@ static void print_result(const struct switching *switching, const struct switch_
     }
 }
 
+static json_t *ms_or_null(int64_t us)
+{
+    return us > 0 ? json_real((double)us / 1000) : json_null();
+}
+
 static void show(const struct switching *switching, const struct switch_result *result, bool json)
 {
     if (!json) {
@@ -162,9 +192,10 @@ static void show(const struct switching *switching, const struct switch_result *
         return;
     }
     json_t *object =
-        json_pack("{s:s, s:s, s:I, s:f, s:O, s:o}", "outcome", outcome_name(result->outcome),
+        json_pack("{s:s, s:s, s:I, s:o, s:o, s:O, s:o}", "outcome", outcome_name(result->outcome),
                   "switch", switch_verb(switching->goal), "epoch", (json_int_t)result->epoch,
-                  "closed_ms", (double)result->closed_us / 1000, "steps", result->steps, "findings",
+                  "closed_ms", ms_or_null(result->closed_us), "paused_ms",
+                  ms_or_null(result->paused_us), "steps", result->steps, "findings",
                   findings_json(switching->findings));
     show_json(object);
     json_decref(object);

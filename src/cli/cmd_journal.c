@@ -3,10 +3,11 @@
 #include "pg/conn.h"
 #include "state/schema.h"
 
+/* `who` is not there before a `run` of this version. */
 static const char entries_sql[] =
     "SELECT pg_catalog.jsonb_build_object('at', at, 'switch', switch, 'step', step, 'state', state,"
-    "  'epoch', epoch, 'ms', ms, 'detail', detail)"
-    "  FROM portage.journal ORDER BY id";
+    "  'epoch', epoch, 'ms', ms, 'detail', detail, 'who', pg_catalog.to_jsonb(j)->'who')"
+    "  FROM portage.journal j ORDER BY id";
 
 /* NULL on error. */
 static json_t *read_entries(PGconn *control, struct error *err)
@@ -25,9 +26,11 @@ static json_t *read_entries(PGconn *control, struct error *err)
     return NULL;
 }
 
-static void print_entry(json_t *entry)
+/* Who has done it, where it is another one than before. */
+static void print_entry(json_t *entry, json_t *before)
 {
     char ms[32] = "";
+    json_t *who = json_object_get(entry, "who");
     json_t *detail = json_object_get(entry, "detail");
     char *text = json_is_object(detail) ? json_dumps(detail, JSON_SORT_KEYS) : NULL;
     if (json_is_number(json_object_get(entry, "ms")))
@@ -35,16 +38,20 @@ static void print_entry(json_t *entry)
     printf("%-32.32s %6lld  %-9s %-10s %-6s %12s  %s\n", show_text(entry, "at"),
            show_int(entry, "epoch"), show_text(entry, "switch"), show_text(entry, "step"),
            show_text(entry, "state"), ms, text != NULL ? text : "");
+    if (json_is_string(who) && (before == NULL || !json_equal(who, before)))
+        printf("    by %s\n", json_string_value(who));
     free(text);
 }
 
 static void print_entries(json_t *entries)
 {
     size_t index;
-    json_t *entry;
+    json_t *entry, *before = NULL;
     printf("%-32s %6s  %-9s %-10s %-6s %12s\n", "time", "epoch", "switch", "step", "state", "took");
-    json_array_foreach (entries, index, entry)
-        print_entry(entry);
+    json_array_foreach (entries, index, entry) {
+        print_entry(entry, before);
+        before = json_object_get(entry, "who");
+    }
 }
 
 int cmd_journal(const struct command_line *line)

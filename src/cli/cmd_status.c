@@ -128,6 +128,16 @@ static void print_verifying(json_t *passes)
                show_text(pass, "written_at"));
 }
 
+static void print_rejected(json_t *rejected)
+{
+    size_t index;
+    json_t *server;
+    json_array_foreach (rejected, index, server)
+        printf("rejected      %lld statements by the gate of %s, last told at %s\n",
+               show_int(server, "statements"), show_text(server, "server"),
+               show_text(server, "last_at"));
+}
+
 static void print_status(json_t *status)
 {
     printf("phase         %s\n", show_text(status, "phase"));
@@ -161,6 +171,7 @@ static void print_status(json_t *status)
         printf(", for slot %s\n", show_text(status, "wal_full_first"));
     }
     print_verifying(json_object_get(status, "verifying"));
+    print_rejected(json_object_get(status, "rejected"));
     printf("next          %s\n", show_text(status, "next"));
     print_tables(json_object_get(status, "tables"));
     print_lanes(json_object_get(status, "lanes"));

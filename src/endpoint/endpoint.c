@@ -35,6 +35,17 @@ void endpoint_close(struct endpoint *endpoint)
     free(endpoint);
 }
 
+const char *endpoint_name(const struct config *config)
+{
+    static const char *const names[] = {
+        [ENDPOINT_NONE] = "none",
+        [ENDPOINT_PGBOUNCER] = "pgbouncer",
+        [ENDPOINT_DNS] = "dns",
+        [ENDPOINT_COMMAND] = "command",
+    };
+    return names[config->endpoint.kind];
+}
+
 bool endpoint_is_ours(const struct endpoint *endpoint)
 {
     return endpoint->ops != &endpoint_none;
@@ -62,6 +73,12 @@ bool endpoint_pause(struct endpoint *endpoint, enum which_side to, struct error 
     return told("paused, on the way to the", to, since_us,
                 endpoint->ops->pause(endpoint->state, to, err)) ||
            error_context(err, "pausing the endpoint");
+}
+
+int64_t endpoint_paused_since_us(const struct endpoint *endpoint)
+{
+    return endpoint->ops->paused_since_us != NULL ? endpoint->ops->paused_since_us(endpoint->state)
+                                                  : 0;
 }
 
 bool endpoint_lead(struct endpoint *endpoint, enum which_side side, struct error *err)

@@ -35,6 +35,9 @@ struct endpoint;
 struct endpoint *endpoint_open(const struct config *config, struct stop *stop);
 void endpoint_close(struct endpoint *endpoint); /* NULL is fine. Leaves poolers as they are */
 
+/* What kind portage.yaml names: "pgbouncer", "dns", "command", "none". */
+const char *endpoint_name(const struct config *config);
+
 /* Whether there is something that we lead: with `none` the user does, and is told what to do. */
 bool endpoint_is_ours(const struct endpoint *endpoint);
 
@@ -62,6 +65,10 @@ bool endpoint_check(struct endpoint *endpoint, enum which_side live, int switch_
  * lets it go on, and tries again (endpoint.pause_attempts). LIMIT when there was always one that took
  * longer; the detail names it. */
 bool endpoint_pause(struct endpoint *endpoint, enum which_side to, struct error *err) MUST_CHECK;
+
+/* Since when requests wait, by the monotonic clock: the beginning of the try that succeeded. 0 when this
+ * endpoint has paused nothing, or another process had. */
+int64_t endpoint_paused_since_us(const struct endpoint *endpoint);
 
 /* Poolers stay paused. Returns when the side is in force: reloaded and looked at, for names when the
  * old answer cannot be in a cache any more. */

@@ -1,16 +1,18 @@
 /* The kind `command`: each phase is a run of the user's command, with PGPORTAGE_PHASE. */
 #include "endpoint/command.h"
 #include "endpoint/kind.h"
+#include "util/clock.h"
 
 struct hooked {
     const struct config *config;
     struct stop *stop;
+    int64_t paused_since_us;
 };
 
 static void *hooked_open(const struct config *config, struct stop *stop)
 {
     struct hooked *hooked = check_calloc(1, sizeof *hooked);
-    *hooked = (struct hooked){config, stop};
+    *hooked = (struct hooked){.config = config, .stop = stop};
     return hooked;
 }
 
@@ -58,6 +60,7 @@ static bool hooked_pause(void *state, enum which_side to, struct error *err)
 {
     struct hooked *hooked = state;
     struct error ignored = ERROR_INIT;
+    hooked->paused_since_us = clock_monotonic_us();
     if (run_phase(hooked, "pause", to, hooked->stop, err))
         return true;
     if (!hooked_restore(state, other_side(to), &ignored))
@@ -75,6 +78,12 @@ static bool hooked_resume(void *state, enum which_side side, struct error *err)
     return run_phase(state, "resume", side, NULL, err);
 }
 
+static int64_t hooked_paused_since_us(const void *state)
+{
+    const struct hooked *hooked = state;
+    return hooked->paused_since_us;
+}
+
 const struct endpoint_ops endpoint_command = {
     .open = hooked_open,
     .close = free,
@@ -83,4 +92,5 @@ const struct endpoint_ops endpoint_command = {
     .lead = hooked_lead,
     .resume = hooked_resume,
     .restore = hooked_restore,
+    .paused_since_us = hooked_paused_since_us,
 };

@@ -16,6 +16,7 @@ struct endpoint_ops {
     bool (*lead)(void *state, enum which_side side, struct error *err);
     bool (*resume)(void *state, enum which_side side, struct error *err);
     bool (*restore)(void *state, enum which_side live, struct error *err);
+    int64_t (*paused_since_us)(const void *state); /* NULL: this kind lets nobody wait */
 };
 
 extern const struct endpoint_ops endpoint_pgbouncer;

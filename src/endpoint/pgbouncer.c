@@ -384,6 +384,12 @@ static bool poolers_restore(void *state, enum which_side live, struct error *err
     return false;
 }
 
+static int64_t poolers_paused_since_us(const void *state)
+{
+    const struct poolers *poolers = state;
+    return poolers->paused_since_us;
+}
+
 const struct endpoint_ops endpoint_pgbouncer = {
     .open = poolers_open,
     .close = poolers_close,
@@ -392,4 +398,5 @@ const struct endpoint_ops endpoint_pgbouncer = {
     .lead = poolers_lead,
     .resume = poolers_resume,
     .restore = poolers_restore,
+    .paused_since_us = poolers_paused_since_us,
 };

@@ -164,7 +164,8 @@ static enum pause_end pause_once(struct poolers *poolers, struct error *err)
     enum pause_end settled = wait_for_logins(poolers, err);
     if (settled != PAUSE_DONE)
         return settled;
-    int64_t deadline_us = clock_monotonic_us() + (int64_t)poolers->config->pause_ms * 1000;
+    poolers->paused_since_us = clock_monotonic_us();
+    int64_t deadline_us = poolers->paused_since_us + (int64_t)poolers->config->pause_ms * 1000;
     for (unsigned p = 0; p < poolers->count; p++) {
         if (!pooler_send(&poolers->items[p], "PAUSE", err))
             return PAUSE_FAILED;

@@ -37,6 +37,7 @@ struct poolers {
     struct pooler *items;
     unsigned consoles_count;
     struct console **consoles; /* of all databases */
+    int64_t paused_since_us;   /* the last PAUSE */
 };
 
 /* The row of this name in the last answer to SHOW DATABASES; -1 if not there. */

@@ -1,7 +1,10 @@
 #include "pg/conn.h"
 
 #include <poll.h>
+#include <pwd.h>
+#include <unistd.h>
 
+#include "pg/quote.h"
 #include "util/log.h"
 
 /*
@@ -332,11 +335,29 @@ bool conn_is_replica_role(PGconn *conn)
     return replica;
 }
 
+/* Who starts us, for the journal: user, host, process. */
+static bool conn_say_who(PGconn *conn, struct error *err)
+{
+    char host[256] = "?", who[512], user[128] = "?", names[1024];
+    struct passwd entry, *found = NULL;
+    struct buffer sql;
+    gethostname(host, sizeof host - 1);
+    if (getpwuid_r(geteuid(), &entry, names, sizeof names, &found) == 0 && found != NULL)
+        snprintf(user, sizeof user, "%s", entry.pw_name);
+    snprintf(who, sizeof who, "%s@%s, pid %d", user, host, (int)getpid());
+    buffer_init(&sql, 4096);
+    buffer_puts(&sql, "SET portage.who = ");
+    quote_literal(&sql, who);
+    bool ok = conn_exec(conn, buffer_text(&sql), err);
+    buffer_release(&sql);
+    return ok;
+}
+
 static bool conn_prepare_session(PGconn *conn, enum conn_kind kind, struct error *err)
 {
     /* First what could cut short the pinning itself (O1, S3), and what lets us pass our own gate. */
     if (!conn_exec(conn, "SET statement_timeout = 0; SET portage.pass = 'on'", err) ||
-        !conn_exec(conn, pin_settings_sql, err))
+        !conn_exec(conn, pin_settings_sql, err) || !conn_say_who(conn, err))
         return false;
     if (!conn_refuse_pooler(conn, err))
         return false;

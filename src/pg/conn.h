@@ -5,7 +5,8 @@
  * says: the settings that leak into values' text (D4, D5), an empty search_path, UTF-8, no time-outs
  * (S3, O1), row_security off so that a policy errors instead of filtering (R9), and
  * session_replication_role = replica where asked for and allowed. A connection through a pooler is
- * found out and refused (O4). portage.pass = on tells a gate (docs/design/cutover.md) who we are.
+ * found out and refused (O4). portage.pass = on tells a gate (docs/design/cutover.md) who we are;
+ * portage.who, for the journal, who has started us.
  *
  * Connection strings hold secrets: they are kept as given, never logged; conn_redact() is what may
  * be shown. Messages of libpq that could quote one are redacted too (O3).

@@ -9,8 +9,10 @@
 #include "run/load.h"
 #include "run/prepare.h"
 #include "run/proof.h"
+#include "run/rejected.h"
 #include "run/report.h"
 #include "run/rest.h"
+#include "run/settler.h"
 #include "run/spilled.h"
 #include "run/wal_watch.h"
 #include "run/watch.h"
@@ -50,6 +52,8 @@ struct engine {
     struct watch *watches; /* one a flow: of what it comes from */
     struct gates gates;
     struct wal_watch wal;
+    struct settler settler;
+    struct rejected rejected;
     struct report report;
     struct spilled spilled;
     int64_t lock_checked_us;
@@ -154,6 +158,13 @@ static void engine_release(struct engine *engine)
 
 /* ---- threads ---- */
 
+/* Whichever side is live: both are there. */
+static void start_proof(struct engine *engine)
+{
+    if (engine->migration->config->verify_every_s > 0)
+        engine->proof = proof_start(engine->migration, &engine->stop);
+}
+
 static void start_threads(struct engine *engine)
 {
     for (unsigned f = 0; f < engine->flows_count; f++)
@@ -162,6 +173,7 @@ static void start_threads(struct engine *engine)
         engine->stage = STAGE_BACKWARD;
         engine->rest = rest_start(engine->migration->config, SIDE_TARGET, engine->epoch,
                                   &engine->stop);
+        start_proof(engine);
         return;
     }
     engine->stage = flow_all(&engine->flows[0], holds_steady) ? STAGE_INDEXING : STAGE_COPYING;
@@ -186,6 +198,7 @@ static void end_threads(struct engine *engine)
     builders_end(engine->builders);
     proof_end(engine->proof);
     rest_end(engine->rest);
+    settler_end(&engine->settler);
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_join(&engine->flows[f]);
 }
@@ -250,8 +263,7 @@ static bool supervise_indexing(struct engine *engine, struct error *err)
         return false;
     engine->rest =
         rest_start(engine->migration->config, SIDE_SOURCE, engine->epoch, &engine->stop);
-    if (engine->migration->config->verify_every_s > 0)
-        engine->proof = proof_start(engine->migration, &engine->stop);
+    start_proof(engine);
     return true;
 }
 
@@ -327,7 +339,9 @@ static bool supervise(struct engine *engine, struct error *err)
             (!supervise_forward(engine, err) || !spilled_tell(&engine->spilled, err)))
             return false;
         if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
-            !gates_tend(&engine->gates, err))
+            (!gates_tend(&engine->gates, err) ||
+             !settler_tend(&engine->settler, engine->migration->control, err) ||
+             !rejected_tend(&engine->rejected, err)))
             return false;
     }
     *err = engine->stop.err;
@@ -348,6 +362,8 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     engine.wal = (struct wal_watch){.migration = migration,
                                     .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
                                     .epoch = epoch};
+    settler_init(&engine.settler, migration, &engine.stop);
+    rejected_init(&engine.rejected, migration, epoch);
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {
         report_init(&engine.report, migration, engine.flows, engine.flows_count);
@@ -360,6 +376,7 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
         spilled_release(&engine.spilled);
     }
     gates_release(&engine.gates);
+    rejected_release(&engine.rejected);
     *turned = engine.turned;
     engine_release(&engine);
     return ok;

@@ -43,12 +43,25 @@ static PGconn *take_lock(const struct config *config, struct stop *stop, struct 
     return NULL;
 }
 
+/*
+ * What the layers below say of a migration that cannot go on is to give it up and begin again. When the
+ * target is live that is no way out: the target is the application's, and what has ended is the way back.
+ */
+static void hint_way_back_ended(struct error *err)
+{
+    if (strstr(err->hint, "\"pgportage abort\"") == NULL)
+        return;
+    error_hint(err, "The target is live and keeps all that is written to it; only the way back cannot"
+                    " go on as things are. What cannot be mended: \"pgportage finish\" gives the way"
+                    " back up, and leaves the target as it is.");
+}
+
 static bool incarnation(const struct config *config, _Atomic lsn_t *suspects, struct stop *stop,
                         bool *turned, struct error *err)
 {
     struct migration migration;
     struct backward backward;
-    enum which_side live;
+    enum which_side live = SIDE_SOURCE;
     int64_t epoch;
     PGconn *lock = take_lock(config, stop, err);
     if (lock == NULL)
@@ -60,6 +73,8 @@ static bool incarnation(const struct config *config, _Atomic lsn_t *suspects, st
         backward_release(&backward);
         migration_close(&migration);
     }
+    if (!ok && live == SIDE_TARGET)
+        hint_way_back_ended(err);
     conn_close(lock);
     return ok;
 }

@@ -8,6 +8,7 @@
 #include "state/setting.h"
 #include "state/wal.h"
 #include "switchover/closed.h"
+#include "switchover/gate.h"
 
 struct reading {
     const struct config *config;
@@ -254,11 +255,34 @@ static bool read_slot(struct reading *reading, PGconn *server, const char *publi
     return true;
 }
 
+/* What the gate of a server has rejected, and when `run` last told more of it. */
+static bool read_rejected(struct reading *reading, PGconn *server, const char *name)
+{
+    int64_t count;
+    if (!gate_rejected(server, &count, reading->err))
+        return false;
+    if (count == 0)
+        return true;
+    PGresult *result = conn_query_row(reading->shards[0],
+                                      "SELECT pg_catalog.max(at) FROM portage.journal"
+                                      " WHERE step = 'rejected' AND detail->>'server' = $1",
+                                      1, &name, reading->err);
+    if (result == NULL)
+        return false;
+    json_array_append_new(json_object_get(reading->status, "rejected"),
+                          json_pack("{s:s, s:I, s:o}", "server", name, "statements",
+                                    (json_int_t)count, "last_at", cell_text(result, 0, 0)));
+    PQclear(result);
+    return true;
+}
+
 static bool read_source(struct reading *reading)
 {
     json_t *slot;
     if (!read_slot(reading, reading->source, "source", reading->config->slot,
                    &reading->source_position, &slot))
+        return false;
+    if (!read_rejected(reading, reading->source, "source"))
         return false;
     json_object_set(reading->status, "slot_active", json_object_get(slot, "active"));
     json_object_set(reading->status, "wal_retained_bytes",
@@ -279,12 +303,13 @@ static bool read_shard(struct reading *reading, unsigned shard)
     bool ok = read_slot(reading, reading->shards[shard], name, back.slot, &position, &slot) &&
               read_lanes(reading, shard,
                          reading->backward ? position : reading->source_position) &&
-              read_ranges(reading, shard) && read_deferred(reading, shard);
+              read_ranges(reading, shard) && read_deferred(reading, shard) &&
+              read_rejected(reading, reading->shards[shard], name);
     arena_release(&arena);
     return ok;
 }
 
-/* How far the slowest lane is behind, and what waits in files for all of them. */
+/* How many bytes of its publisher's log the slowest lane is behind, and what waits in files for all of them. */
 static void set_lag(struct reading *reading)
 {
     size_t index;
@@ -457,8 +482,8 @@ json_t *status_read(const struct config *config, struct error *err)
 {
     struct reading reading = {.config = config, .full_seconds = -1, .err = err};
     reading.shards = check_calloc(config->shards_count, sizeof *reading.shards);
-    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
-                               "building", "slots", "unreachable");
+    reading.status = json_pack("{s:[], s:[], s:[], s:[], s:[], s:[], s:[]}", "tables", "lanes", "deferred",
+                               "building", "slots", "unreachable", "rejected");
     bool ok = connect_all(&reading) && read_all(&reading);
     json_decref(reading.wal_seen);
     conn_close(reading.source);

@@ -45,9 +45,36 @@ bool journal_unlock(PGconn *control, struct error *err)
     return conn_exec(control, "SELECT pg_catalog.pg_advisory_unlock(" LOCK_KEY ")", err);
 }
 
+static const char abandoned_sql[] =
+    "SELECT switch, (SELECT r.detail->>'endpoint' FROM portage.journal r"
+    "                 WHERE r.switch = last.switch AND r.step = 'ready' AND r.state = 'done'"
+    "                 ORDER BY r.id DESC LIMIT 1)"
+    "  FROM (SELECT switch, step FROM portage.journal WHERE switch IS NOT NULL"
+    "                     ORDER BY id DESC LIMIT 1) AS last"
+    " WHERE step NOT IN ('ready', 'done', 'aborted')"
+    "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+    "        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database ="
+    "              (SELECT oid FROM pg_catalog.pg_database"
+    "                WHERE datname = pg_catalog.current_database())"
+    "          AND (l.classid::bigint << 32 | l.objid::bigint) = " LOCK_KEY "::bigint)";
+
+bool journal_abandoned(PGconn *control, struct journal_abandoned *abandoned, struct error *err)
+{
+    PGresult *result = conn_query(control, abandoned_sql, 0, NULL, err);
+    *abandoned = (struct journal_abandoned){0};
+    if (result == NULL)
+        return error_context(err, "looking for a switch that was left");
+    if (PQntuples(result) == 1) {
+        snprintf(abandoned->verb, sizeof abandoned->verb, "%s", result_text(result, 0, 0));
+        snprintf(abandoned->endpoint, sizeof abandoned->endpoint, "%s", result_text(result, 0, 1));
+    }
+    PQclear(result);
+    return true;
+}
+
 /* ---- the epoch ---- */
 
-static bool read_epoch(PGconn *conn, int64_t *epoch, struct error *err)
+bool journal_epoch(PGconn *conn, int64_t *epoch, struct error *err)
 {
     PGresult *result = conn_query_row(conn, "SELECT epoch FROM portage.gate", 0, NULL, err);
     if (result == NULL)
@@ -90,7 +117,7 @@ bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch,
     int64_t highest = 0;
     for (unsigned s = 0; s < count; s++) {
         int64_t found;
-        if (!read_epoch(servers[s], &found, err))
+        if (!journal_epoch(servers[s], &found, err))
             return error_context(err, "reading the switching epoch");
         highest = found > highest ? found : highest;
     }

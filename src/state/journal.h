@@ -35,6 +35,18 @@ bool journal_unlock(PGconn *control, struct error *err) MUST_CHECK;
 bool journal_raise_epoch(PGconn *const *servers, unsigned count, int64_t *epoch,
                          struct error *err) MUST_CHECK;
 
+/* A switch that was left half done, by nobody who is at work now. One that died before its pause has touched
+ * nothing, and is none. */
+struct journal_abandoned {
+    char verb[16];     /* empty: there is none */
+    char endpoint[16]; /* which kind it was begun with */
+};
+bool journal_abandoned(PGconn *control, struct journal_abandoned *abandoned,
+                       struct error *err) MUST_CHECK;
+
+/* The switching epoch of a server, as it is: for who changes nothing. */
+bool journal_epoch(PGconn *conn, int64_t *epoch, struct error *err) MUST_CHECK;
+
 /* Which side takes the application's writes: the setting `live`; the source while there is none. */
 bool journal_live(PGconn *control, enum which_side *live, struct error *err) MUST_CHECK;
 

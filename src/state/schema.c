@@ -2,6 +2,20 @@
 
 #include "pg/conn.h"
 
+/* The role, the command, and what started it, where, as which process (pg/conn.c); then its session at the
+ * server. Entries from before there was the column have none. */
+#define WHO                                                                                        \
+    "pg_catalog.format('%s: %s%s; server process %s%s', session_user,"                             \
+    " pg_catalog.current_setting('application_name'),"                                             \
+    " COALESCE(' of ' || NULLIF(pg_catalog.current_setting('portage.who', true), ''), ''),"        \
+    " pg_catalog.pg_backend_pid(), ' from ' || pg_catalog.host(pg_catalog.inet_client_addr()))"
+#define JOURNAL_WHO                                                                                \
+    "DO $portage$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute"                        \
+    "   WHERE attrelid = 'portage.journal'::regclass AND attname = 'who') THEN"                    \
+    " ALTER TABLE portage.journal ADD COLUMN who text;"                                            \
+    " ALTER TABLE portage.journal ALTER COLUMN who SET DEFAULT " WHO ";"                           \
+    "END IF; END $portage$;"
+
 /* One transaction: it is there whole or not at all. The advisory lock keeps two instances that start
  * at the same moment from racing on CREATE … IF NOT EXISTS. */
 static const char schema_sql[] =
@@ -81,6 +95,7 @@ static const char schema_sql[] =
     "  epoch bigint NOT NULL, step text NOT NULL, detail jsonb,"
     /* of a switch, whose epoch is that of portage.gate: which, begun or done, how long it took */
     "  switch text, state text, ms numeric);"
+    JOURNAL_WHO
     "CREATE TABLE IF NOT EXISTS portage.difference (" /* of the last pass of verify */
     "  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
@@ -113,6 +128,10 @@ static const char schema_sql[] =
     "  deadline timestamptz,"             /* when it lifts itself; NULL when it is sealed */
     "  sealed_by bigint);"                /* the epoch that sealed it */
     "INSERT INTO portage.gate DEFAULT VALUES ON CONFLICT DO NOTHING;"
+    /* Everybody whom the gate rejects counts there; by name it is within reach of nobody else. */
+    "DO $portage$ BEGIN IF pg_catalog.to_regclass('portage.gate_rejected') IS NULL THEN"
+    " CREATE SEQUENCE portage.gate_rejected; GRANT USAGE ON SEQUENCE portage.gate_rejected TO PUBLIC;"
+    "END IF; END $portage$;"
     /* Nothing is written where all is there: a source may be waiting for us to confirm (S5). */
     "DO $portage$ BEGIN IF pg_catalog.to_regclass('portage.status') IS NULL THEN"
     " CREATE VIEW portage.status AS"

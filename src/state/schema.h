@@ -11,6 +11,7 @@
  *   portage.dirty     keys that the streams of several shards have touched, on the way back
  *   portage.marker    rows that we write to see them come out of this server's stream
  *   portage.gate      one row: whether the application's writes are taken here (switchover/gate.h)
+ *   portage.gate_rejected  a sequence: how many statements the gate has rejected here
  *   portage.deferred  indexes that wait until after the copy (run/deferred.h); foreign keys and triggers
  *                     that must not act on what is applied here (switchover/acting.h)
  *   portage.sequence  increments and bounds of sequences, as they were before each shard got its own
@@ -23,7 +24,7 @@
  * Filled on the first shard, "control", only:
  *   portage.setting   what must not change between runs, the phase, and which side is live; at a source
  *                     that was left closed one row (switchover/closed.h)
- *   portage.journal   phases, decisions and the steps of switches, with their times
+ *   portage.journal   phases, decisions and the steps of switches: when, how long, and who
  *   portage.leaf      the source's tables that hold the rows which are carried
  *   portage.file      the files of what is watched for DDL (run/ddl.h)
  *   portage.difference  what the last pass of verify found
@@ -44,7 +45,7 @@
  * the application updates first, so that it is known as ours. */
 #define SCHEMA_PUBLISHED "'marker', 'lane', 'range', 'instance'"
 
-/* Idempotent. */
+/* Idempotent. What a later version has more of is added to a schema that is there, where it is missing. */
 bool schema_install(PGconn *conn, struct error *err) MUST_CHECK;
 
 /* Whether the schema is there at all. */

@@ -14,9 +14,9 @@ bool drain_mark(struct drain *drain, int64_t epoch, struct error *err)
     char sql[256];
     snprintf(sql, sizeof sql,
              "WITH mine AS MATERIALIZED (SELECT FROM portage.gate WHERE epoch = %" PRId64
-             " FOR UPDATE)"
+             " OR %" PRId64 " < 0 FOR UPDATE)"
              " INSERT INTO portage.marker (purpose) SELECT 'switch' FROM mine RETURNING id",
-             epoch);
+             epoch, epoch);
     for (unsigned s = 0; s < drain->from->count; s++) {
         PGresult *result = conn_query(drain->from->conns[s], sql, 0, NULL, err);
         if (result == NULL)

@@ -15,7 +15,9 @@ struct drain {
     int64_t *markers; /* of each from-server; room for from->count */
 };
 
-/* One marker on each from-server, under `epoch`. */
+/* One marker on each from-server, under `epoch`, or whoever's epoch it is (a dry run: a marker that is not
+ * waited for by the switch at work does it no harm). */
+enum { DRAIN_ANY_EPOCH = -1 };
 bool drain_mark(struct drain *drain, int64_t epoch, struct error *err) MUST_CHECK;
 
 /* Until all lanes have passed them. LIMIT at `until_us` of the monotonic clock, naming lanes that lag. */

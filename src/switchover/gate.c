@@ -349,6 +349,22 @@ bool gate_wait(PGconn *conn, const struct gate_patience *patience, struct error 
     return ok;
 }
 
+/* ---- what it rejected ---- */
+
+static const char rejected_sql[] =
+    "SELECT COALESCE(pg_catalog.pg_sequence_last_value("
+    "                  pg_catalog.to_regclass('portage.gate_rejected')), 0)";
+
+bool gate_rejected(PGconn *conn, int64_t *count, struct error *err)
+{
+    PGresult *result = conn_query_row(conn, rejected_sql, 0, NULL, err);
+    if (result == NULL)
+        return error_context(err, "reading how much the gate has rejected");
+    *count = result_int(result, 0, 0);
+    PQclear(result);
+    return true;
+}
+
 /* ---- rehearsal ---- */
 
 static const char rehearse_sql[] = "CREATE TABLE portage.rehearsal ();"

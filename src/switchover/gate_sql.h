@@ -9,7 +9,9 @@
 
 #include "util/buffer.h"
 
-/* Body of the function. Whatever the session's search_path says, nothing of the user's is called. */
+/* Body of the function. Whatever the session's search_path says, nothing of the user's is called. What it
+ * rejects it counts: a sequence is not rolled back with the statement. By its number, because who is
+ * rejected may not look into our schema; and where it cannot be counted it is rejected all the same. */
 /* A published root does not tell that a partition was truncated by itself: so this does, in the same
  * transaction. Whoever truncates need not have rights on our tables. */
 #define GATE_BODY_OPEN                                                                             \
@@ -27,6 +29,8 @@
     "    OPERATOR(pg_catalog.=) ''on''"                                                            \
     "    OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>=)"                                  \
     "       ''@deadline@''::pg_catalog.timestamptz THEN RETURN NULL; END IF;"                      \
+    " BEGIN PERFORM pg_catalog.nextval(''@rejected@''::pg_catalog.regclass);"                      \
+    " EXCEPTION WHEN OTHERS THEN NULL; END;"                                                       \
     " RAISE EXCEPTION USING ERRCODE = ''57P06'', MESSAGE = pg_catalog.format("                     \
     "''table %I.%I takes no writes here'', TG_TABLE_SCHEMA, TG_TABLE_NAME),"                       \
     " DETAIL = ''{detail}'', HINT = ''{hint}''; END"
@@ -37,7 +41,9 @@
     " AS $gate$" body "$gate$'"
 #define GATE_MAKE_OPEN GATE_FUNCTION("DEFINER", GATE_BODY_OPEN)
 #define GATE_MAKE_CLOSED(deadline)                                                                 \
-    "pg_catalog.replace(" GATE_FUNCTION("INVOKER", GATE_BODY_CLOSED) ", '@deadline@', (" deadline ")::text)"
+    "pg_catalog.replace(pg_catalog.replace(" GATE_FUNCTION("INVOKER", GATE_BODY_CLOSED)            \
+    ", '@deadline@', (" deadline ")::text), '@rejected@',"                                         \
+    "  COALESCE(pg_catalog.to_regclass('{name}_rejected')::oid, 0)::text)"
 
 /* Which relations are behind the gate; $1: a JSON array of tables. A statement on a parent by
  * inheritance writes to its children without their triggers, so ancestors are behind it too. */

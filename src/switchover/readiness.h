@@ -10,6 +10,14 @@
 #ifndef SWITCHOVER_READINESS_H
 #define SWITCHOVER_READINESS_H
 
+/* Subscriptions that write into a database: their apply workers fire no trigger for statements. Name, what
+ * is wrong, the way out. */
+#define SUBSCRIPTIONS_SQL                                                                          \
+    "SELECT subname::text, 'a subscription writes here, and no gate stops it',"                    \
+    "       pg_catalog.format('ALTER SUBSCRIPTION %I DISABLE;', subname)"                          \
+    "  FROM pg_catalog.pg_subscription WHERE subenabled AND subdbid ="                             \
+    "       (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+
 #include "switchover/switch.h"
 
 struct readiness {

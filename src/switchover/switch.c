@@ -85,12 +85,21 @@ static bool write_steps(struct work *work, int ended, int64_t took_us, int begun
     return ok;
 }
 
+static void note_ms(json_t *detail, const char *name, int64_t us)
+{
+    if (us > 0)
+        json_object_set_new(detail, name, json_real((double)us / 1000));
+}
+
 static bool write_end(struct work *work, const char *step, const char *verb,
                       const struct error *why, struct error *err)
 {
-    json_t *detail = why != NULL ? json_pack("{s:s}", "why", why->message)
-                                 : json_pack("{s:f}", "closed_ms", (double)work->closed_us / 1000);
-    char *text = detail != NULL ? json_dumps(detail, 0) : NULL;
+    json_t *detail = json_object();
+    if (why != NULL)
+        json_object_set_new(detail, "why", json_string(why->message));
+    note_ms(detail, "closed_ms", work->closed_us);
+    note_ms(detail, "paused_ms", work->paused_us);
+    char *text = json_dumps(detail, 0);
     const struct journal_entry entry = {.which = verb,
                                         .step = step,
                                         .state = "done",
@@ -210,6 +219,7 @@ static bool take_lock(struct work *work, struct error *err)
     for (int attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
         if (!journal_try_lock(work->control, &taken, holder, err))
             return false;
+        work->locked = taken;
         if (taken)
             return true;
         if (stop_wait(work->switching->stop, LOCK_AGAIN_US))
@@ -243,6 +253,7 @@ static bool restore(struct work *work, const struct side *live, const struct err
     if (!switch_restore_gates(live, other, work->epoch, err))
         return false;
     bool ok = endpoint_restore(work->endpoint, live->which, err);
+    work_note_resumed(work);
     if (!endpoint_hook(work->endpoint, HOOK_ABORTED, other->which, &failed))
         log_error_as(LOG_WARNING, &failed);
     return ok && write_end(work, "aborted", switch_verb(other->which), why, err);
@@ -252,7 +263,8 @@ static bool restore(struct work *work, const struct side *live, const struct err
 static bool complete(struct work *work, struct error *err)
 {
     int reached;
-    bool ok = run_steps(work, OPEN, STEPS, &reached, err) && write_end(work, "done", switch_verb(work->switching->goal), NULL, err);
+    bool ok = run_steps(work, OPEN, STEPS, &reached, err) &&
+              write_end(work, "done", switch_verb(work->switching->goal), NULL, err);
     work->unsettled = !ok && !journal_is_superseded(err);
     return ok;
 }
@@ -291,22 +303,14 @@ static bool switch_forward(struct work *work, struct error *err)
     return complete(work, err);
 }
 
-/* Changes nothing of the application's. */
-static bool rehearse(struct work *work, struct switch_result *result, struct error *err)
+/* Of the servers one after the other, as the steps do it. */
+static bool rehearse_gates(struct work *work, struct rehearsal *rehearsal, struct error *err)
 {
-    if (!step_ready(work, err))
-        return false;
-    result->drain_us =
-        (int64_t)(json_real_value(json_object_get(work->detail, "marker_ms")) * 1000);
-    forget_detail(work);
     for (unsigned s = 0; s < work->from->count; s++) {
-        char server[24];
         int64_t us;
         if (!gate_rehearse(work->from->conns[s], &us, err))
             return false;
-        json_array_append_new(
-            work->steps, json_pack("{s:s, s:s, s:f}", "step", "fence and open, rehearsed", "server",
-                                   side_server(work->from, s, server), "ms", (double)us / 1000));
+        rehearsal->gates_us += us;
     }
     return true;
 }
@@ -326,31 +330,69 @@ static bool stay(struct work *work, const struct journal_left *left, struct swit
                  struct error *err)
 {
     result->outcome = SWITCH_ALREADY;
-    if (!work->switching->options.dry_run && left->unfinished[0] != '\0')
+    if (left->unfinished[0] != '\0')
         return complete(work, err);
-    if (!work->switching->options.dry_run && left->begun[0] != '\0')
+    if (left->begun[0] != '\0')
         return restore(work, work->to, NULL, err);
     return left->ever || never_switched(work, result);
 }
 
+/* Changes nothing: neither the epoch, nor the journal, nor what the application sees. Of ours a marker is
+ * written, and a table of no rows is made, closed, opened and dropped. */
+static bool rehearse(struct work *work, struct error *err)
+{
+    struct rehearsal rehearsal = {0};
+    if (!step_ready(work, err))
+        return false;
+    rehearsal.drain_us =
+        (int64_t)(json_real_value(json_object_get(work->detail, "marker_ms")) * 1000);
+    forget_detail(work);
+    return rehearse_gates(work, &rehearsal, err) && work_forecast(work, &rehearsal, err);
+}
+
+static bool is_left(const struct journal_left *left)
+{
+    return left->begun[0] != '\0' || left->unfinished[0] != '\0';
+}
+
+/* Under the lock: two rehearsals at a time would find each other's table. */
+static bool dry_run(struct work *work, struct switch_result *result, struct error *err)
+{
+    struct journal_left left;
+    enum which_side live;
+    if (!check_schemas(work, err) || !take_lock(work, err) ||
+        !journal_epoch(work->control, &result->epoch, err) ||
+        !journal_live(work->control, &live, err) || !journal_left(work->control, &left, err))
+        return false;
+    work->epoch = DRAIN_ANY_EPOCH;
+    if (is_left(&left))
+        findings_add(work->switching->findings, SEVERITY_NOTE, "left", NULL, "journal", NULL,
+                     "a switch was left half done: it is restored, or completed, first");
+    result->outcome = live == work->to->which ? SWITCH_ALREADY : SWITCH_READY;
+    if (result->outcome == SWITCH_ALREADY)
+        return left.ever || is_left(&left) || never_switched(work, result);
+    if (!rehearse(work, err))
+        return false;
+    if (work->switching->findings->refused > 0)
+        result->outcome = SWITCH_REFUSED;
+    return true;
+}
+
 static bool go(struct work *work, struct switch_result *result, struct error *err)
 {
-    const struct switching *switching = work->switching;
     struct journal_left left;
     bool at_goal;
+    if (work->switching->options.dry_run)
+        return dry_run(work, result, err);
     if (!take_over(work, &at_goal, err) || !journal_left(work->control, &left, err))
         return false;
     result->epoch = work->epoch;
     if (at_goal)
         return stay(work, &left, result, err);
-    bool is_left = left.begun[0] != '\0' || left.unfinished[0] != '\0';
-    if (is_left && !switching->options.dry_run && !restore(work, work->from, NULL, err))
+    if (is_left(&left) && !restore(work, work->from, NULL, err))
         return false;
-    bool ok = switching->options.dry_run ? rehearse(work, result, err) : switch_forward(work, err);
-    bool refused = switching->findings->refused > 0;
-    result->outcome = refused                      ? SWITCH_REFUSED
-                      : switching->options.dry_run ? SWITCH_READY
-                                                   : SWITCH_DONE;
+    bool ok = switch_forward(work, err);
+    result->outcome = work->switching->findings->refused > 0 ? SWITCH_REFUSED : SWITCH_DONE;
     return ok;
 }
 
@@ -367,6 +409,18 @@ static bool settle(struct work *work, struct switch_result *result, struct error
     return restore(work, work->from, NULL, err);
 }
 
+/* Until the lock was ours it may have come to its end. */
+static bool settle_abandoned(struct work *work, struct switch_result *result, struct error *err)
+{
+    char holder[256];
+    struct journal_left left;
+    result->outcome = SWITCH_DONE;
+    if (!journal_try_lock(work->control, &work->locked, holder, err) ||
+        !journal_left(work->control, &left, err))
+        return false;
+    return !work->locked || !is_left(&left) || settle(work, result, err);
+}
+
 static bool run_work(const struct switching *switching, struct switch_result *result,
                      bool (*body)(struct work *, struct switch_result *, struct error *),
                      struct error *err)
@@ -377,9 +431,10 @@ static bool run_work(const struct switching *switching, struct switch_result *re
     work_init(&work, switching);
     bool ok = body(&work, result, err);
     result->closed_us = work.closed_us;
+    result->paused_us = work.paused_us;
     result->steps = work.steps;
     result->unsettled = work.unsettled;
-    if (PQstatus(work.control) == CONNECTION_OK && work.epoch > 0 &&
+    if (PQstatus(work.control) == CONNECTION_OK && work.locked &&
         !journal_unlock(work.control, &ignored)) {
         /* it goes with the connection */
     }
@@ -396,4 +451,10 @@ bool switch_settle(const struct switching *switching, struct switch_result *resu
                    struct error *err)
 {
     return run_work(switching, result, settle, err);
+}
+
+bool switch_settle_abandoned(const struct switching *switching, struct switch_result *result,
+                             struct error *err)
+{
+    return run_work(switching, result, settle_abandoned, err);
 }

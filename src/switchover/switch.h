@@ -53,9 +53,9 @@ struct switch_result {
     enum switch_outcome outcome;
     bool unsettled; /* with an error: switch_settle() has to look, on new connections */
     int64_t epoch;
-    int64_t closed_us; /* from the fence to the open gates: how long no writes were taken */
-    int64_t drain_us;  /* dry run: how long a marker took */
-    json_t *steps;     /* list of {step, ms}; the caller's */
+    int64_t closed_us; /* from the fence to the open gates: how long no database took writes */
+    int64_t paused_us; /* from PAUSE to RESUME: how long requests waited; 0: the endpoint paused nothing */
+    json_t *steps;     /* list of {step, ms}; dry run: of {step, does, expected_ms, from}; the caller's */
 };
 
 /* All of it. An error: it was given up, and the from-side is as it was, unless result->unsettled. */
@@ -66,6 +66,11 @@ bool switch_run(const struct switching *switching, struct switch_result *result,
  * (ALREADY). May be repeated. */
 bool switch_settle(const struct switching *switching, struct switch_result *result,
                    struct error *err) MUST_CHECK;
+
+/* The same, when the journal still says under the lock that it was left and nobody is at work (else
+ * nothing, and DONE): what `run` does for a process that died. `goal` is that of the switch which was left. */
+bool switch_settle_abandoned(const struct switching *switching, struct switch_result *result,
+                             struct error *err) MUST_CHECK;
 
 const char *switch_verb(enum which_side goal); /* cutover, rollback */
 

@@ -4,8 +4,8 @@
 #include "switchover/ask.h"
 #include "switchover/carried.h"
 
-/* What is asked: two things of each from-server, and for a cutover one of each shard. */
-enum { OF_FROM = 2 };
+/* What is asked: three things of each from-server, and for a cutover one of each shard. */
+enum { OF_FROM = 3 };
 
 static const char prepared_sql[] = "SELECT gid FROM pg_catalog.pg_prepared_xacts"
                                    " WHERE database = pg_catalog.current_database() LIMIT 1";
@@ -19,6 +19,38 @@ static bool check_prepared(const struct work *work, unsigned number, const PGres
     error_set(err, ERROR_CONFIG, "%s has a prepared transaction, \"%s\"",
               side_server(work->from, number, server), result_text(prepared, 0, 0));
     return error_hint(err, "ROLLBACK PREPARED or COMMIT PREPARED it, then try again.");
+}
+
+/* One that was enabled since we were ready may have written behind the fence. */
+static bool check_subscriptions(const struct work *work, unsigned number, const PGresult *found,
+                                struct error *err)
+{
+    char server[24];
+    if (PQntuples(found) == 0)
+        return true;
+    error_set(err, ERROR_CONFIG, "%s, %s: %s", side_server(work->from, number, server),
+              result_text(found, 0, 0), result_text(found, 0, 1));
+    return error_hint(err, "%s Then try again.", result_text(found, 0, 2));
+}
+
+/* Where the role may not see them it was told so when we looked whether all is ready. */
+static const char no_subscriptions_sql[] = "SELECT WHERE false";
+
+bool work_look_for_subscriptions(struct work *work, struct error *err)
+{
+    static const char may_sql[] =
+        "SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege('pg_catalog.pg_subscription', c,"
+        "  'SELECT')) FROM pg_catalog.unnest(ARRAY['subname', 'subenabled', 'subdbid']) AS c";
+    work->subscriptions_sql = SUBSCRIPTIONS_SQL;
+    for (unsigned s = 0; s < work->from->count; s++) {
+        PGresult *result = conn_query_row(work->from->conns[s], may_sql, 0, NULL, err);
+        if (result == NULL)
+            return false;
+        if (!result_bool(result, 0, 0))
+            work->subscriptions_sql = no_subscriptions_sql;
+        PQclear(result);
+    }
+    return true;
 }
 
 /* Names what has come, when it is a partition of the source. */
@@ -71,6 +103,7 @@ static unsigned put_asks(const struct work *work, struct ask *asks)
     for (unsigned s = 0; s < work->from->count; s++) {
         PGconn *conn = work->from->conns[s];
         asks[count++] = (struct ask){.conn = conn, .sql = prepared_sql};
+        asks[count++] = (struct ask){.conn = conn, .sql = work->subscriptions_sql};
         asks[count++] = (struct ask){.conn = conn,
                                      .sql = gate_census_sql,
                                      .values_count = 1,
@@ -88,7 +121,8 @@ static bool judge(const struct work *work, const struct ask *asks, unsigned coun
     for (unsigned s = 0; s < work->from->count; s++) {
         const struct ask *of_server = &asks[OF_FROM * s];
         if (!check_prepared(work, s, of_server[0].result, err) ||
-            !check_census(work, s, of_server[1].result, err))
+            !check_subscriptions(work, s, of_server[1].result, err) ||
+            !check_census(work, s, of_server[2].result, err))
             return false;
     }
     for (unsigned a = of_from; a < count; a++) {

@@ -114,6 +114,7 @@ bool step_ready(struct work *work, struct error *err)
     const struct endpoint_servers to = {.count = work->to->count, .conns = work->to->conns};
     int limit_ms = switching->options.timeout_s * 1000;
     if (!work_lay_gates(work, err) || !take_censuses(work, err) ||
+        !work_look_for_subscriptions(work, err) ||
         !readiness_check(&readiness, err) ||
         !endpoint_check(work->endpoint, work->from->which, limit_ms, &to, switching->findings,
                         err) ||
@@ -122,7 +123,8 @@ bool step_ready(struct work *work, struct error *err)
     work->drain.from = work->from;
     work->drain.to = work->to;
     work->drain.lanes = switching->config->lanes;
-    work->detail = json_pack("{s:f}", "marker_ms", (double)readiness.drain_us / 1000);
+    work->detail = json_pack("{s:f, s:s}", "marker_ms", (double)readiness.drain_us / 1000, "endpoint",
+                             endpoint_name(switching->config));
     if (switching->findings->refused > 0 || switching->options.dry_run)
         return true;
     return is_cutover(work) || dirty_prepare(switching->config, switching->set, switching->shards,
@@ -258,6 +260,12 @@ bool step_open(struct work *work, struct error *err)
     return true;
 }
 
+void work_note_resumed(struct work *work)
+{
+    int64_t since_us = endpoint_paused_since_us(work->endpoint);
+    work->paused_us = since_us != 0 ? clock_monotonic_us() - since_us : 0;
+}
+
 static void run_hook(struct work *work, enum hook_phase phase)
 {
     struct error failed = ERROR_INIT;
@@ -265,13 +273,24 @@ static void run_hook(struct work *work, enum hook_phase phase)
         log_error_as(LOG_WARNING, &failed);
 }
 
+/* Clients of a pooler that has been led do not wait for another one that could not be. */
+static bool lead_and_resume(struct work *work, struct error *err)
+{
+    struct error unled = ERROR_INIT;
+    bool led = endpoint_lead(work->endpoint, work->to->which, &unled);
+    bool resumed = endpoint_resume(work->endpoint, work->to->which, err);
+    if (!led)
+        *err = unled;
+    return led && resumed;
+}
+
 bool step_lead(struct work *work, struct error *err)
 {
     const struct gate_words words = gate_words_live(work->to->name);
     run_hook(work, HOOK_SWITCHED);
-    if (!endpoint_lead(work->endpoint, work->to->which, err) ||
-        !endpoint_resume(work->endpoint, work->to->which, err))
+    if (!lead_and_resume(work, err))
         return false;
+    work_note_resumed(work);
     run_hook(work, HOOK_RESUMED);
     for (unsigned s = 0; s < work->from->count; s++) {
         if (!gate_shut(work->from->conns[s], work->epoch, &words, err))
