@@ -125,7 +125,7 @@ static const char finish_sql[] =
     "  SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.conrelid::regclass, c.conname)"
     "    FROM " TREE " AS l JOIN pg_catalog.pg_constraint c ON c.conrelid = l.oid"
     "   WHERE c.conname = d.name AND c.contype = 'f' AND c.conparentid = 0 AND NOT c.convalidated"
-    "     AND d.definition !~ ' NOT (VALID|ENFORCED)'"
+    "     AND d.definition !~ ' NOT (VALID|ENFORCED)$'"
     "   UNION ALL "
     "  SELECT 3, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', d.rel, d.name, d.definition)"
     "   WHERE d.relkind = 'p' AND NOT " HAS_KEY("d.relid") ") AS s"
