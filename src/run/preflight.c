@@ -210,9 +210,9 @@ static const struct question table_questions[] = {
      "  FROM " USER_TABLES " AND row_security_active(c.oid)"},
     {ODD, "trigger-fires", 0,
      "SELECT format('%I.%I', n.nspname, c.relname), 'its trigger ' || quote_ident(g.tgname)"
-     "       || ' fires on carried rows too, once it is built again, and may write what comes anyway',"
+     "       || ' is ENABLE REPLICA: it fires on carried rows, and may write what comes anyway',"
      "       format('ALTER TABLE %I.%I ENABLE TRIGGER %I;', n.nspname, c.relname, g.tgname)"
-     "  FROM pg_trigger g, " USER_TABLES " AND g.tgrelid = c.oid AND g.tgenabled IN ('A', 'R') AND NOT g.tgisinternal"
+     "  FROM pg_trigger g, " USER_TABLES " AND g.tgrelid = c.oid AND g.tgenabled = 'R' AND NOT g.tgisinternal"
      "   AND g.tgname <> 'portage_gate'"},
 };
 

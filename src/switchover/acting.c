@@ -5,6 +5,7 @@
 #include "pg/conn.h"
 #include "state/journal.h"
 #include "switchover/ask.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 enum { LOCK_MS = 500, RESTORE_LOCK_MS = 2000, LOCK_AGAIN_US = 200 * 1000 };
@@ -374,14 +375,16 @@ static bool finish_one(PGconn *server, const char *ordinal, const char *what, bo
                        struct stop *stop, struct error *err)
 {
     bool ok = true, finished = false;
+    int64_t began_us = clock_monotonic_us();
     while (ok && !finished) {
         char *sql;
         if (!next_statement(server, ordinal, &sql, err))
             return false;
         finished = sql == NULL || known_invalid;
-        if (sql == NULL)
+        if (sql == NULL) {
             ok = set_state(server, ordinal, "done", err);
-        else if (!known_invalid && !exec_patiently(server, sql, stop, err)) {
+            log_info("%s is in place, after %.1f s", what, (double)(clock_monotonic_us() - began_us) / 1e6);
+        } else if (!known_invalid && !exec_patiently(server, sql, stop, err)) {
             finished = err->class == ERROR_DATA;
             ok = finished && tell_invalid(server, ordinal, what, sql, err);
         }

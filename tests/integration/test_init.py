@@ -9,9 +9,7 @@ def test_init_proposes_what_matches_and_marks_the_rest(migration):
         CREATE TABLE public.wider (id bigint PRIMARY KEY, body jsonb, extra int);
         CREATE TABLE public.only_there (id int PRIMARY KEY);"""
     carried = migration(source, target, "tables: {}\n", shards=1)
-    carried.shard_sql(0, target)
-    carried.shard_sql(0, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA"
-                         " public TO portage; CREATE ROLE x_owner; DROP ROLE x_owner")
+    carried.shard_sql(0, f"SET ROLE portage; {target}")
     proposal = carried.folder / "proposed.yaml"
     carried.portage.config = proposal
     arguments = ["init", "--source", carried.source_server.uri(carried.name, "portage"), "--shard",

@@ -109,7 +109,7 @@ SHARD = [
      "row-security", "refuse", "public.t", "ALTER TABLE public.t NO FORCE ROW LEVEL SECURITY;"),
     ("SELECT 1", """CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER touch BEFORE UPDATE ON public.t FOR EACH ROW EXECUTE FUNCTION public.touch();
-        ALTER TABLE public.t ENABLE ALWAYS TRIGGER touch;""",
+        ALTER TABLE public.t ENABLE REPLICA TRIGGER touch;""",
      "trigger-fires", "warning", "public.t", "ALTER TABLE public.t ENABLE TRIGGER touch;"),
 ]
 
@@ -232,7 +232,7 @@ def test_D13_values_too_large_for_texts(migration, own_servers):
 
 
 def test_the_state_of_a_trigger_is_carried(migration):
-    """pg_get_triggerdef() does not tell it."""
+    """pg_get_triggerdef() does not tell it. What fires always waits for the cutover."""
     carried = migration(DDL, DDL + """
         CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
         CREATE TRIGGER usual BEFORE UPDATE ON public.t FOR EACH ROW EXECUTE FUNCTION public.touch();
@@ -246,5 +246,7 @@ def test_the_state_of_a_trigger_is_carried(migration):
     assert carried.shard_sql(0, "SELECT tgname, tgenabled FROM pg_trigger"
                                 " WHERE tgrelid = 'public.t'::regclass AND tgname <> 'portage_gate'"
                                 "   AND NOT tgisinternal ORDER BY 1") == [
-        ("Off", "D"), ("always", "A"), ("replica", "R"), ("usual", "O")]
+        ("Off", "D"), ("always", "D"), ("replica", "R"), ("usual", "O")]
+    assert carried.shard_sql(0, "SELECT name, state, always FROM portage.deferred WHERE kind = 'trigger'"
+                                " ORDER BY 1") == [("always", "waiting", True), ("usual", "done", False)]
     carried.finish_load_and_compare()
