@@ -72,7 +72,8 @@ static char *list_tables(const struct mapping_set *set)
 {
     struct buffer oids;
     buffer_init(&oids, ARRAY_MAX);
-    const char *comma = "{";
+    const char *comma = "";
+    buffer_putc(&oids, '{');
     for (unsigned m = 0; m < set->count; m++) {
         const struct relation *source = set->mappings[m].source;
         buffer_printf(&oids, "%s%u", comma, source->oid);
@@ -80,7 +81,7 @@ static char *list_tables(const struct mapping_set *set)
         for (unsigned l = 0; l < source->leaves_count; l++)
             buffer_printf(&oids, ",%u", source->leaves[l].oid);
     }
-    buffer_puts(&oids, "}");
+    buffer_putc(&oids, '}');
     return buffer_detach(&oids);
 }
 

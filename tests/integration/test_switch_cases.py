@@ -294,3 +294,15 @@ def test_one_of_two_poolers_cannot_be_paused(migration, poolers):
         client.execute("UPDATE public.t SET n = 6 WHERE id = 6")
     switch(carried, "cutover")
     assert both[0].leads_to("shop")[2] == both[1].leads_to("shop")[2] == carried.shard_names[0]
+
+
+def test_what_stands_on_every_shard_comes_back_from_the_first(migration):
+    """The second shard has nothing else, and so brings nothing."""
+    carried = prove(make(migration, mapping="tables:\n  \"public.*\": {shard_by: everywhere}\n"))
+    switch(carried, "cutover")
+    for shard in range(2):
+        carried.shard_sql(shard, "UPDATE public.t SET n = -n WHERE id < 100; DELETE FROM public.t WHERE id > 1900",
+                          gated=True)
+    switch(carried, "rollback")
+    assert carried.source_sql("SELECT count(*), count(*) FILTER (WHERE n < 0) FROM public.t") == [(1900, 99)]
+    carried.finish_load_and_compare()
