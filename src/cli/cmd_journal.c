@@ -3,11 +3,10 @@
 #include "pg/conn.h"
 #include "state/schema.h"
 
-/* `who` is not there before a `run` of this version. */
 static const char entries_sql[] =
     "SELECT pg_catalog.jsonb_build_object('at', at, 'switch', switch, 'step', step, 'state', state,"
-    "  'epoch', epoch, 'ms', ms, 'detail', detail, 'who', pg_catalog.to_jsonb(j)->'who')"
-    "  FROM portage.journal j ORDER BY id";
+    "  'epoch', epoch, 'ms', ms, 'detail', detail, 'who', who)"
+    "  FROM portage.journal ORDER BY id";
 
 /* NULL on error. */
 static json_t *read_entries(PGconn *control, struct error *err)

@@ -1,6 +1,7 @@
 #include "run/migration.h"
 
 #include "pg/conn.h"
+#include "state/schema.h"
 #include "state/setting.h"
 
 static bool open_all(struct migration *migration, const char *purpose, struct error *err)
@@ -18,6 +19,17 @@ static bool open_all(struct migration *migration, const char *purpose, struct er
     return true;
 }
 
+static bool check_schemas(const struct migration *migration, struct error *err)
+{
+    if (!schema_check(migration->source, err))
+        return error_context(err, "the source");
+    for (unsigned s = 0; s < migration->shards_count; s++) {
+        if (!schema_check(migration->shards[s], err))
+            return error_context(err, "shard %u", s);
+    }
+    return true;
+}
+
 bool migration_open(struct migration *migration, const struct config *config, const char *purpose,
                     struct error *err)
 {
@@ -29,7 +41,7 @@ bool migration_open(struct migration *migration, const struct config *config, co
         arena_zalloc(&migration->arena, config->shards_count * sizeof *migration->shards);
     migration->there_before =
         arena_zalloc(&migration->arena, config->shards_count * sizeof *migration->there_before);
-    if (open_all(migration, purpose, err))
+    if (open_all(migration, purpose, err) && check_schemas(migration, err))
         return true;
     migration_close(migration);
     return false;

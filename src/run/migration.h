@@ -23,7 +23,7 @@ struct migration {
     char **there_before; /* on each shard, while target.schema is being applied (created.h) */
 };
 
-/* Connects. On error all that was opened is closed. */
+/* Connects, and refuses a schema portage of another version (state/schema.h). On error all that was opened is closed. */
 bool migration_open(struct migration *migration, const struct config *config, const char *purpose,
                     struct error *err) MUST_CHECK;
 void migration_close(struct migration *migration);

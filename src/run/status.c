@@ -428,8 +428,10 @@ static bool read_nothing(struct reading *reading)
 static bool read_all(struct reading *reading)
 {
     bool exists;
+    if (reading->source != NULL && !schema_check(reading->source, reading->err))
+        return error_context(reading->err, "the source");
     if (!schema_exists(reading->shards[0], &exists, reading->err))
-        return false;
+        return error_context(reading->err, "shard 0");
     if (!exists)
         return read_nothing(reading);
     reading->wal_seen = wal_seen_load(reading->shards[0], reading->err);
@@ -439,9 +441,8 @@ static bool read_all(struct reading *reading)
     for (unsigned s = 0; s < reading->config->shards_count; s++) {
         if (reading->shards[s] == NULL)
             continue;
-        if (!schema_exists(reading->shards[s], &exists, reading->err))
-            return false;
-        if (exists && !read_shard(reading, s))
+        if (!schema_exists(reading->shards[s], &exists, reading->err) ||
+            (exists && !read_shard(reading, s)))
             return error_context(reading->err, "reading shard %u", s);
     }
     set_lag(reading);

@@ -45,11 +45,21 @@
  * the application updates first, so that it is known as ours. */
 #define SCHEMA_PUBLISHED "'marker', 'lane', 'range', 'instance'"
 
-/* Idempotent. What a later version has more of is added to a schema that is there, where it is missing. */
+/* What the schema looks like, down to the gate's functions: one more with every change of that
+ * (CONTRIBUTING.md). It stands in the comment of the schema, also of what is left of it
+ * (switchover/closed.h). A schema is never changed into one of another version. */
+#define SCHEMA_VERSION "1"
+#define SCHEMA_MARK "Version " SCHEMA_VERSION "."
+#define SCHEMA_MARK_PATTERN "Version ([0-9]+)[.]"
+
+/* Idempotent. A schema of another version is an error of class CONFIG, here and below. */
 bool schema_install(PGconn *conn, struct error *err) MUST_CHECK;
 
 /* Whether the schema is there at all. */
 bool schema_exists(PGconn *conn, bool *exists, struct error *err) MUST_CHECK;
+
+/* It is there in this version, or not at all. */
+bool schema_check(PGconn *conn, struct error *err) MUST_CHECK;
 
 /* Drops it with all that is in it. */
 bool schema_remove(PGconn *conn, struct error *err) MUST_CHECK;

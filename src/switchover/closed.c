@@ -1,6 +1,7 @@
 #include "switchover/closed.h"
 
 #include "pg/conn.h"
+#include "state/schema.h"
 #include "switchover/gate.h"
 
 /* Two questions, because the second one names a table that may not be there. */
@@ -60,7 +61,8 @@ static const char leave_sql[] =
     " INSERT INTO portage.setting (name, value)"
     "  VALUES ('closed', pg_catalog.date_trunc('second', pg_catalog.now())) ON CONFLICT DO NOTHING;"
     " COMMENT ON SCHEMA portage IS 'Left by \"pgportage finish\": keeps this database, which a migration"
-    " has left, closed to writes. \"pgportage finish --open-source\" takes it away.';"
+    " has left, closed to writes. \"pgportage finish --open-source\" takes it away. "
+    SCHEMA_MARK "';"
     " END $portage$; COMMIT";
 
 static bool not_sealed(struct error *err)

@@ -107,7 +107,7 @@ bool gate_shut(PGconn *conn, int64_t epoch, const struct gate_words *words,
                struct error *err) MUST_CHECK;
 
 /* How many statements of others it has rejected here, ever. An upper bound: the server may skip up to 32
- * numbers when it crashes. 0 where nothing counts yet (a gate of an earlier version). */
+ * numbers when it crashes. 0 where there is no gate. */
 bool gate_rejected(PGconn *conn, int64_t *count, struct error *err) MUST_CHECK;
 
 struct gate_patience {
