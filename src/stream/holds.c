@@ -342,6 +342,17 @@ void holds_reset_end(struct holds *holds, const struct mapping *mapping)
     pthread_mutex_unlock(&table->lock);
 }
 
+bool holds_on_hold(struct holds *holds, const struct mapping *mapping)
+{
+    struct table *table = table_of(holds, mapping);
+    bool on_hold = false;
+    pthread_mutex_lock(&table->lock);
+    for (unsigned s = 0; !on_hold && s < holds->set->shards_count; s++)
+        on_hold = table_on_hold(table, s);
+    pthread_mutex_unlock(&table->lock);
+    return on_hold;
+}
+
 bool holds_steady_on(struct holds *holds, const struct mapping *mapping, unsigned shard)
 {
     return atomic_load(&table_of(holds, mapping)->steady[shard]);

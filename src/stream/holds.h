@@ -57,6 +57,9 @@ bool holds_reset_begin(struct holds *holds, const struct mapping *mapping, unsig
                        uint32_t xid, lsn_t lsn) MUST_CHECK;
 void holds_reset_end(struct holds *holds, const struct mapping *mapping);
 
+/* Some chunk of it is under way, on some shard. */
+bool holds_on_hold(struct holds *holds, const struct mapping *mapping);
+
 bool holds_steady_on(struct holds *holds, const struct mapping *mapping, unsigned shard);
 
 /* ---- copier ---- */

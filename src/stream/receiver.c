@@ -47,10 +47,8 @@ static lsn_t least_progress(const struct stream *stream)
     return least;
 }
 
-/* Called from every wait of this thread. */
-static bool answer_server(void *context, struct error *err)
+static bool answer_server(struct reception *reception, struct error *err)
 {
-    struct reception *reception = context;
     lsn_t durable = least_progress(reception->stream);
     int64_t silent_us = clock_monotonic_us() - reception->replication.last_reply_us;
     bool moved = durable > reception->replication.confirmed;
@@ -77,6 +75,14 @@ static void feed_when_due(struct reception *reception)
 {
     if (clock_monotonic_us() - reception->fed_us >= FEED_EVERY_US)
         feed(reception);
+}
+
+/* Called from every wait of this thread for a lane: the others need not wait with it, and keepalives go on. */
+static bool while_waiting(void *context, struct error *err)
+{
+    struct reception *reception = context;
+    feed_when_due(reception);
+    return answer_server(reception, err);
 }
 
 /* ---- messages ---- */
@@ -348,7 +354,7 @@ static bool receive(const struct receiver *receiver, struct error *err)
     reception.relations =
         relations_new(receiver->stream->mappings, receiver->stream->config->reversed);
     router_init(&reception.router, receiver->stream);
-    reception.router.wait = answer_server;
+    reception.router.wait = while_waiting;
     reception.router.wait_context = &reception;
     bool ok = replication_start(&reception.replication, conn, receiver->slot, receiver->publication,
                                 receiver->start, false, err) &&

@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "util/clock.h"
+#include "util/log.h"
 
 enum {
     BATCH_BYTES_MAX = 1024 * 1024,
@@ -12,6 +13,8 @@ enum {
     FEED_APART_US = 10 * 1000, /* … so long after the last ones: small statements cost most */
     PUSH_WAIT_US = 100 * 1000,
     KEY_BYTES_MAX = 64 * 1024 * 1024,
+    TELL_AFTER_US = 10 * 1000 * 1000, /* that a barrier waits … */
+    TELL_EVERY_US = 60 * 1000 * 1000, /* … and so long after, again */
 };
 
 struct router_lane {
@@ -83,17 +86,13 @@ void router_feed(struct router *router)
 
 static bool lane_push(struct router *router, unsigned lane, struct error *err)
 {
-    for (;;) {
-        if (try_push(router, lane, PUSH_WAIT_US))
-            return true;
+    while (router->lanes[lane].batch != NULL && !try_push(router, lane, PUSH_WAIT_US)) {
         if (stop_requested(router->stream->stop))
             return stop_error(err);
-        router_feed(router); /* this lane's full queue must not hold up the others … */
-        if (router->lanes[lane].batch == NULL)
-            return true;
-        if (!router->wait(router->wait_context, err)) /* … and keepalives go on */
+        if (!router->wait(router->wait_context, err)) /* which may push it */
             return false;
     }
+    return true;
 }
 
 bool router_flush(struct router *router, struct error *err)
@@ -411,13 +410,43 @@ static bool push_barrier(struct router *router, const struct mapping *mapping, u
     return true;
 }
 
+/* A table on hold whose changes go by the same kind of lanes; NULL: there is none. */
+static const struct mapping *holding_up(const struct router *router, const struct mapping *mapping)
+{
+    const struct mapping_set *set = router->stream->mappings;
+    for (unsigned m = 0; m < set->count; m++) {
+        if (set->mappings[m].whole_lane == mapping->whole_lane &&
+            holds_on_hold(router->stream->holds, &set->mappings[m]))
+            return &set->mappings[m];
+    }
+    return NULL;
+}
+
+static void tell_barrier(const struct router *router, const struct mapping *mapping)
+{
+    const struct mapping *held = holding_up(router, mapping);
+    if (held != NULL)
+        log_warning("a TRUNCATE of %s.%s waits while %s is being copied, and what comes behind it in"
+                    " the stream waits with it",
+                    mapping->source->schema, mapping->source->name, held->name);
+    else
+        log_warning("a TRUNCATE of %s.%s waits until what came before it is applied to %s, and what"
+                    " comes behind it in the stream waits with it",
+                    mapping->source->schema, mapping->source->name, mapping->name);
+}
+
 /* Makes durable what the lanes that carry the mapping's changes have got, even inside a transaction. */
 static bool barrier(struct router *router, const struct mapping *mapping, struct error *err)
 {
     uint64_t *before = arena_alloc(&router->scratch, carriers_count(router) * sizeof *before);
+    int64_t tell_us = clock_monotonic_us() + TELL_AFTER_US;
     if (!push_barrier(router, mapping, before, err))
         return false;
     while (!barrier_passed(router, mapping, before)) {
+        if (clock_monotonic_us() >= tell_us) {
+            tell_barrier(router, mapping);
+            tell_us += TELL_EVERY_US;
+        }
         if (stop_wait(router->stream->stop, 1000))
             return stop_error(err);
         if (!router->wait(router->wait_context, err))

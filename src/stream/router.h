@@ -26,7 +26,8 @@ struct router {
     uint32_t xid;
     lsn_t lsn;
     int64_t commit_time;
-    bool (*wait)(void *context, struct error *err); /* called while a queue is full */
+    bool (*wait)(void *context, struct error *err); /* called while a queue is full, or a barrier not
+                                                       passed: feeds the others meanwhile */
     void *wait_context;
 };
 
@@ -52,7 +53,8 @@ lsn_t router_pushed(const struct router *router, lsn_t complete);
 /* Between two barriers, of all lanes that carry the mapping's changes: empties the target table on every
  * shard. With `partial` only a partition was truncated: all of the table is copied again, whatever is
  * steady; on the way back what the shard has no more is removed. The first of these lanes of each shard
- * does it, the others forget what they know of its rows. Waits. */
+ * does it, the others forget what they know of its rows. Waits, as long as the hold of a table copied whole
+ * that shares these lanes, and tells of it in the log. */
 bool router_truncate(struct router *router, const struct mapping *mapping, bool partial,
                      struct error *err) MUST_CHECK;
 

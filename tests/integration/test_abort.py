@@ -138,7 +138,7 @@ KEPT = """SELECT 'relation ' || relname FROM pg_class WHERE relnamespace = 'port
     UNION ALL SELECT 'setting ' || name FROM portage.setting
     UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()
     UNION ALL SELECT 'publication ' || pubname FROM pg_publication ORDER BY 1"""
-GATE = ["function gate", "relation gate", "relation setting", "setting closed"]
+GATE = ["function gate", "relation gate", "relation gate_rejected", "relation setting", "setting closed"]
 WRITES = ["INSERT INTO public.t VALUES (9000, 1)", "UPDATE public.t SET n = 0 WHERE false",
           "DELETE FROM public.p_one WHERE false", "TRUNCATE public.t, public.p"]
 

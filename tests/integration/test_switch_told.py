@@ -26,21 +26,6 @@ def test_who_has_done_it_is_in_the_journal(migration):
     assert "    by portage: pgportage cutover of" in text, text
 
 
-def test_a_journal_of_an_earlier_version_gets_its_column(migration):
-    carried = make(migration)
-    carried.portage.stop()
-    for shard in range(2):
-        carried.shard_sql(shard, "ALTER TABLE portage.journal DROP COLUMN who")
-    carried.source_sql("ALTER TABLE portage.journal DROP COLUMN who")
-    before = journal(carried)
-    assert before and all(entry["who"] is None for entry in before)
-    carried.portage.start().wait_for_log("the gates are laid")
-    switch(prove(carried), "cutover")
-    entries = journal(carried)
-    assert all(entry["who"] is None for entry in entries[:len(before)])
-    assert len(entries) > len(before) and all(entry["who"] for entry in entries[len(before):])
-
-
 STEPS = ["pause", "fence", "seal", "drain", "check", "switched", "open", "lead"]
 
 

@@ -179,6 +179,39 @@ def test_other_tables_flow_while_one_is_on_hold(slow):
     assert os.listdir(slow.folder.parent / "spill") == []
 
 
+def test_a_truncate_of_another_one_while_one_is_on_hold(migration, folder):
+    """What came before it is applied all the same, and the log says what waits for what."""
+    wiped = "CREATE TABLE public.wiped (id numeric(12,0) PRIMARY KEY, n int);"
+    carried = migration(DDL + wiped + ROWS + "INSERT INTO public.wiped VALUES (1, 1);", DDL + wiped,
+                        f"{YAML}{SLOW}spill_dir: {folder}\n")
+    dsn = carried.source_server.dsn(carried.name)
+    with Writers(dsn, TABLES, rate=100) as writers, Churn(carried) as churn:
+        writers.wait_for_transactions(20)
+        carried.portage.start()
+        wait_on_hold(carried)
+        wait_until(lambda: carried.portage.status()["spilled_bytes"] > 1 << 20, 30,
+                   "changes to wait behind the hold", explain=carried.portage.explain)
+        # One at a time: the last ones are in a batch that is not full.
+        with carried.source_server.connect(carried.name) as conn:
+            for n in range(1, 201):
+                conn.execute("UPDATE public.near SET n = %s WHERE id = 1", [-n])
+            position = carried.source_position()
+            conn.execute("UPDATE public.near SET n = -1000 WHERE id = 1")
+            conn.execute("TRUNCATE public.wiped")
+        carried.portage.wait_for_log(
+            "a TRUNCATE of public.wiped waits while public.held is being copied", 40)
+        wait_passed(carried, position)
+        assert_still_on_hold(carried, position)
+        behind = carried.source_position()
+        assert min(positions(carried, "others")) < lsn(behind)
+        churn.stop()
+        hurry(carried)
+        carried.portage.restart()
+        carried.wait_ready()
+        carried.finish_load_and_compare(writers)
+    assert carried.source_sql("SELECT count(*) FROM public.wiped") == [(0,)]
+
+
 def carry_under_churn(carried):
     with Writers(carried.source_server.dsn(carried.name), TABLES, rate=100) as writers:
         with Churn(carried):
