@@ -130,7 +130,9 @@ def test_T9_sessions_are_lost_and_locks_time_out(plain):
         for round_number in range(6):
             writers.wait_for_transactions(40)
             shard = round_number % 2
-            sessions(plain.shard_servers[shard], plain.shard_names[shard], "pgportage lane%")
+            wait_until(lambda shard=shard: sessions(plain.shard_servers[shard], plain.shard_names[shard],
+                                                    "pgportage lane%"), 30, "a lane to end",
+                       explain=plain.portage.explain)
         plain.wait_ready()
         plain.finish_load_and_compare(writers)
     assert plain.portage.log_contains("beginning again")
