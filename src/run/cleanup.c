@@ -147,28 +147,38 @@ static bool check_copied(struct cleaning *cleaning, unsigned shard)
     return error_hint(cleaning->err, "\"pgportage run\" copies them, \"pgportage abort\" gives up.");
 }
 
-/* $1: also those of tables that abort drops. */
+/* $1: also those of tables that abort drops; %s: what keys need that are there (acting_unfinished_sql). */
 static const char deferred_sql[] =
-    "SELECT CASE WHEN kind = 'trigger' AND EXISTS (SELECT FROM pg_catalog.pg_trigger"
+    "SELECT CASE WHEN u.sql IS NOT NULL THEN u.sql"
+    "  WHEN kind = 'trigger' AND EXISTS (SELECT FROM pg_catalog.pg_trigger"
     "              WHERE tgname = name AND tgrelid = pg_catalog.to_regclass("
-    "                    pg_catalog.format('%I.%I', table_schema, table_name)))"
-    "    THEN pg_catalog.format('ALTER TABLE ONLY %I.%I ENABLE %sTRIGGER %I', table_schema, table_name,"
+    "                    pg_catalog.format('%%I.%%I', table_schema, table_name)))"
+    "    THEN pg_catalog.format('ALTER TABLE ONLY %%I.%%I ENABLE %%sTRIGGER %%I', table_schema, table_name,"
     "      CASE WHEN always THEN 'ALWAYS ' ELSE '' END, name)"
     "  WHEN kind IN ('index', 'trigger') THEN definition"
-    "  WHEN state = 'back'"
-    "    THEN pg_catalog.format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', table_schema, table_name, name)"
-    "  ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s',"
+    "  ELSE pg_catalog.format('ALTER TABLE %%I.%%I ADD CONSTRAINT %%I %%s',"
     "    table_schema, table_name, name, definition) END"
-    "  FROM portage.deferred WHERE state IN ('waiting', 'building', 'back')"
+    "  FROM portage.deferred LEFT JOIN (%s) AS u USING (ordinal)"
+    " WHERE (state IN ('waiting', 'building') OR u.sql IS NOT NULL)"
     "   AND ($1::bool OR NOT EXISTS (SELECT FROM portage.created c WHERE c.object"
-    "     = pg_catalog.to_regclass(pg_catalog.format('%I.%I', table_schema, table_name))))"
+    "     = pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', table_schema, table_name))))"
     " ORDER BY ordinal";
+
+static PGresult *read_deferred(struct cleaning *cleaning, PGconn *conn)
+{
+    struct buffer sql;
+    const char *kept = cleaning->keep_target ? "true" : "false"; /* or else goes with its table */
+    buffer_init(&sql, 64 * 1024);
+    buffer_printf(&sql, deferred_sql, acting_unfinished_sql);
+    PGresult *result = conn_query(conn, buffer_text(&sql), 1, &kept, cleaning->err);
+    buffer_release(&sql);
+    return result;
+}
 
 /* Definitions that only portage.deferred knows: `finish` keeps them, `abort` hands them over. */
 static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
 {
     bool exists, ok = true;
-    const char *kept = cleaning->keep_target ? "true" : "false"; /* or else goes with its table */
     PGconn *conn = cleaning->migration.shards[shard];
     if (!schema_exists(conn, &exists, cleaning->err))
         return false;
@@ -176,7 +186,7 @@ static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
         return true;
     if (!check_copied(cleaning, shard))
         return false;
-    PGresult *result = conn_query(conn, deferred_sql, 1, &kept, cleaning->err);
+    PGresult *result = read_deferred(cleaning, conn);
     if (result == NULL)
         return false;
     int count = PQntuples(result);
@@ -184,13 +194,14 @@ static bool keep_deferred(struct cleaning *cleaning, unsigned shard)
         error_set(cleaning->err, ERROR_CONFIG,
                   "%d indexes, keys and triggers of shard %u are not built yet, or not validated",
                   count, shard);
-        error_hint(cleaning->err, "They come with the cutover, and \"pgportage run\" validates them;"
+        error_hint(cleaning->err, "They come with the cutover, and \"pgportage run\" validates them, or"
+                                  " says which rows violate them;"
                                   " \"pgportage abort --keep-target\" prints their SQL and leaves the"
                                   " rows.");
         ok = false;
     }
     if (count > 0 && cleaning->give_up)
-        printf("-- shard %u: not built on the target, and no longer recorded after this:\n", shard);
+        printf("-- shard %u: not built on the target or not valid, and no longer recorded after this:\n", shard);
     for (int row = 0; cleaning->give_up && row < count; row++)
         printf("%s;\n", result_text(result, row, 0));
     PQclear(result);

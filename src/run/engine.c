@@ -14,6 +14,7 @@
 #include "run/rest.h"
 #include "run/settler.h"
 #include "run/spilled.h"
+#include "run/validator.h"
 #include "run/wal_watch.h"
 #include "run/watch.h"
 #include "state/journal.h"
@@ -41,6 +42,7 @@ struct engine {
     unsigned flows_count;
     struct backward *backward; /* NULL forward */
     struct rest *rest;
+    struct validator *validator;
     struct inflight *inflight;
     struct copier *copier;
     bool copier_runs;
@@ -165,15 +167,22 @@ static void start_proof(struct engine *engine)
         engine->proof = proof_start(engine->migration, &engine->stop);
 }
 
+/* What looks after both sides once all rows are there. */
+static void start_keepers(struct engine *engine, enum which_side live)
+{
+    const struct config *config = engine->migration->config;
+    engine->rest = rest_start(config, live, engine->epoch, &engine->stop);
+    engine->validator = validator_start(config, live, engine->epoch, &engine->stop);
+    start_proof(engine);
+}
+
 static void start_threads(struct engine *engine)
 {
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_start(&engine->flows[f]);
     if (engine->backward != NULL) {
         engine->stage = STAGE_BACKWARD;
-        engine->rest = rest_start(engine->migration->config, SIDE_TARGET, engine->epoch,
-                                  &engine->stop);
-        start_proof(engine);
+        start_keepers(engine, SIDE_TARGET);
         return;
     }
     engine->stage = flow_all(&engine->flows[0], holds_steady) ? STAGE_INDEXING : STAGE_COPYING;
@@ -198,6 +207,7 @@ static void end_threads(struct engine *engine)
     builders_end(engine->builders);
     proof_end(engine->proof);
     rest_end(engine->rest);
+    validator_end(engine->validator);
     settler_end(&engine->settler);
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_join(&engine->flows[f]);
@@ -261,9 +271,7 @@ static bool supervise_indexing(struct engine *engine, struct error *err)
     engine->stage = STAGE_READY;
     if (!phase_set(engine->migration->shards[0], engine->epoch, "ready", err))
         return false;
-    engine->rest =
-        rest_start(engine->migration->config, SIDE_SOURCE, engine->epoch, &engine->stop);
-    start_proof(engine);
+    start_keepers(engine, SIDE_SOURCE);
     return true;
 }
 

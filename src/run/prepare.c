@@ -4,6 +4,7 @@
 #include "mapping/statements.h"
 #include "pg/conn.h"
 #include "run/leaves.h"
+#include "run/settler.h"
 #include "run/slot.h"
 #include "run/target.h"
 #include "state/epoch.h"
@@ -184,22 +185,48 @@ static bool raise_epoch(struct migration *migration, int64_t *epoch, struct erro
     return epoch_raise(migration->shards, migration->shards_count, migration->source, epoch, err);
 }
 
-static bool put_aside_on_shards(const struct migration *migration, struct stop *stop,
+/* A switch that was left may have to be settled before those who read the tables end. */
+static bool settle_meanwhile(void *argument, struct error *err)
+{
+    struct settler *settler = argument;
+    return settler_tend(settler, settler->migration->control, err);
+}
+
+static bool put_aside_on_shards(const struct migration *migration, const struct acting_wait *wait,
                                 struct error *err)
 {
     for (unsigned s = 0; s < migration->shards_count; s++) {
-        if (!acting_put_aside(migration->shards[s], migration->config->shards[s].text, NULL, stop,
+        if (!acting_put_aside(migration->shards[s], migration->config->shards[s].text, NULL, wait,
                               err))
             return error_context(err, "shard %u", s);
     }
     return true;
 }
 
-static bool put_aside_on_source(struct migration *migration, struct stop *stop, struct error *err)
+static bool put_aside_on_source(struct migration *migration, const struct acting_wait *wait,
+                                struct error *err)
 {
     const char *tables = side_tables(&migration->set, SIDE_SOURCE, &migration->arena);
-    return acting_put_aside(migration->source, migration->config->source.text, tables, stop, err) ||
+    return acting_put_aside(migration->source, migration->config->source.text, tables, wait, err) ||
            error_context(err, "the source");
+}
+
+/* On the side that is not `live`. */
+static bool put_aside(struct migration *migration, enum which_side live, struct stop *stop,
+                      struct error *err)
+{
+    struct settler settler;
+    struct stop settling;
+    const struct acting_wait wait = {
+        .stop = stop, .meanwhile = settle_meanwhile, .argument = &settler};
+    stop_init(&settling);
+    settler_init(&settler, migration, &settling);
+    bool ok = live == SIDE_SOURCE ? put_aside_on_shards(migration, &wait, err)
+                                  : put_aside_on_source(migration, &wait, err);
+    stop_request(&settling); /* what is left of it the engine goes on with */
+    settler_end(&settler);
+    stop_release(&settling);
+    return ok;
 }
 
 static bool continue_prepared(struct migration *migration, struct stop *stop, int64_t *epoch,
@@ -213,7 +240,7 @@ static bool continue_prepared(struct migration *migration, struct stop *stop, in
     if (migration->findings.refused > 0)
         return migration_refused(migration, err);
     return migration_restore_lanes(migration, err) && leaves_exist(migration, err) &&
-           keep_settings(migration, err) && put_aside_on_shards(migration, stop, err) &&
+           keep_settings(migration, err) && put_aside(migration, SIDE_SOURCE, stop, err) &&
            slot_prepare(migration, *epoch, stop, &start, err) &&
            leaves_restore(migration, *epoch, err) &&
            direction_position(control, SIDE_SOURCE, "source", &switched, err) &&
@@ -259,7 +286,7 @@ static bool continue_backward(struct migration *migration, struct backward *back
         return migration_refused(migration, err);
     if (!keep_settings(migration, err) || !backward_bind(backward, migration, err))
         return false;
-    if (put_aside_on_source(migration, stop, err) &&
+    if (put_aside(migration, SIDE_TARGET, stop, err) &&
         prepare_ways(backward, *epoch, stop, err))
         return true;
     backward_release(backward);

@@ -1,16 +1,15 @@
 #include "run/rest.h"
 
-#include <jansson.h>
 #include <pthread.h>
 
 #include "pg/conn.h"
 #include "run/backward.h"
 #include "run/ddl.h"
 #include "run/slot.h"
+#include "run/trouble.h"
 #include "state/journal.h"
 #include "state/lanes.h"
 #include "state/setting.h"
-#include "switchover/acting.h"
 #include "util/log.h"
 
 enum { EVERY_US = 10 * 1000 * 1000 };
@@ -24,8 +23,7 @@ struct rest {
     struct migration migration;
     struct backward backward;
     bool open, bound, made;
-    bool finished; /* acting_finish() has tried each once */
-    char told[1024]; /* what it could not do, when it was last said */
+    struct trouble trouble;
 };
 
 /* ---- the way back ---- */
@@ -151,51 +149,21 @@ static void close_all(struct rest *rest)
     rest->open = rest->bound = false;
 }
 
-/* On the side that is live. */
-static bool finish_acting(struct rest *rest, struct error *err)
-{
-    const struct migration *migration = &rest->migration;
-    bool on_source = rest->live == SIDE_SOURCE;
-    unsigned count = on_source ? 1 : migration->shards_count;
-    for (unsigned s = 0; s < count; s++) {
-        PGconn *server = on_source ? migration->source : migration->shards[s];
-        if (!acting_finish(server, !rest->finished, rest->stop, err))
-            return false;
-    }
-    rest->finished = true;
-    return true;
-}
-
 static bool look_after(struct rest *rest, struct error *err)
 {
     if (!rest->open && !migration_open(&rest->migration, rest->config, "rest", err))
         return false;
     rest->open = true;
-    return finish_acting(rest, err) && (rest->live == SIDE_TARGET || make_ways(rest, err)) &&
-           advance_all(rest, err) && tell_made(rest, err);
+    return (rest->live == SIDE_TARGET || make_ways(rest, err)) && advance_all(rest, err) &&
+           tell_made(rest, err);
 }
 
-static void journal_trouble(struct rest *rest, const struct error *err)
-{
-    struct error ignored = ERROR_INIT;
-    json_t *detail = json_pack("{s:s, s:s, s:s}", "problem", err->message, "detail", err->detail,
-                               "hint", err->hint);
-    char *text = detail != NULL ? json_dumps(detail, 0) : NULL;
-    if (rest->open && !journal_write(rest->migration.control, rest->epoch, "no way back", text,
-                                     &ignored))
-        log_error_as(LOG_WARNING, &ignored);
-    free(text);
-    json_decref(detail);
-}
-
-/* Each trouble once, until there is another one. */
 static void tell(struct rest *rest, struct error *err)
 {
-    if (stop_requested(rest->stop) || strncmp(rest->told, err->message, sizeof rest->told - 1) == 0)
+    if (stop_requested(rest->stop) || !trouble_is_new(&rest->trouble, err))
         return;
-    snprintf(rest->told, sizeof rest->told, "%s", err->message);
-    if (rest->live == SIDE_SOURCE)
-        journal_trouble(rest, err);
+    if (rest->live == SIDE_SOURCE && rest->open)
+        trouble_journal(rest->migration.control, rest->epoch, "no way back", err);
     error_context(err, "looking after the slots at rest; a cutover waits for it");
     log_error_as(LOG_WARNING, err);
 }
@@ -207,7 +175,7 @@ static void *rest_main(void *argument)
     do {
         struct error err = ERROR_INIT;
         if (look_after(rest, &err)) {
-            rest->told[0] = '\0';
+            trouble_is_over(&rest->trouble);
         } else {
             tell(rest, &err);
             close_all(rest);

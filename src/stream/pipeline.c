@@ -206,7 +206,9 @@ static bool pipeline_take(struct pipeline *pipeline, struct expectation *expecte
     }
     unsigned long rows = strtoul(PQcmdTuples((PGresult *)result), NULL, 10);
     if (expected->kind == EXPECT_OURS && rows != 1)
-        return error_set(err, ERROR_RETRY, "another instance of pgportage has taken over");
+        return error_set(err, ERROR_RETRY,
+                         "the lane is another instance's, or a switch that was given up has left what"
+                         " acts in its way");
     if (expected->tells_keys && any_twice(result))
         return key_twice(expected, err), suspect(pipeline, expected, err);
     if (expected->kind != EXPECT_ROWS || rows == expected->rows)

@@ -8,7 +8,15 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { LOCK_MS = 500, RESTORE_LOCK_MS = 2000, LOCK_AGAIN_US = 200 * 1000 };
+enum {
+    LOCK_MS = 500,
+    RESTORE_LOCK_MS = 2000,
+    LOCK_AGAIN_US = 200 * 1000,
+    LOOKS_SAME = 3, /* so often in a row the same row is without its parent: it is on no lane's way */
+    LOOKS_MAX = 10, /* after so many different ones nothing is known */
+    LANES_POLL_US = 50 * 1000,
+    LANES_PATIENCE_US = 60 * 1000 * 1000,
+};
 
 /* ---- what there is ---- */
 
@@ -114,23 +122,35 @@ static const char bring_sql[] =
     "          FROM " PLACES " AS l WHERE NOT " HAS_KEY("l.oid") ") END AS sql) AS s"
     " WHERE d.state = 'waiting'";
 
-/* $1 ordinal. What has to be done before the key is as it was, in this order; looked at after each. */
+/* What has to be done before the key is as it was, in this order. The leaves that have come since come
+ * first, and are validated with the others. */
+#define STEPS                                                                                      \
+    "SELECT 1 AS step, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID',"          \
+    "         l.oid::regclass, d.name, pg_catalog.regexp_replace(d.definition, ' NOT VALID$', '')) AS sql" \
+    "  FROM " PLACES " AS l WHERE d.relkind = 'p' AND NOT " HAS_KEY("l.oid")                       \
+    " UNION ALL "                                                                                  \
+    "SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.conrelid::regclass, c.conname)" \
+    "  FROM " TREE " AS l JOIN pg_catalog.pg_constraint c ON c.conrelid = l.oid"                   \
+    " WHERE c.conname = d.name AND c.contype = 'f' AND c.conparentid = 0 AND NOT c.convalidated"   \
+    "   AND d.definition !~ ' NOT (VALID|ENFORCED)$'"                                              \
+    " UNION ALL "                                                                                  \
+    "SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', l.oid::regclass, d.name)" \
+    "  FROM " PLACES " AS l WHERE d.relkind = 'p' AND NOT " HAS_KEY("l.oid")                       \
+    "   AND d.definition !~ ' NOT (VALID|ENFORCED)$'"                                              \
+    " UNION ALL "                                                                                  \
+    "SELECT 3, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', d.rel, d.name, d.definition)" \
+    " WHERE d.relkind = 'p' AND NOT " HAS_KEY("d.relid")
+
+/* $1 ordinal. The first of them; looked at after each. */
 static const char finish_sql[] =
-    "SELECT s.sql" ROWS
-    " CROSS JOIN LATERAL ("
-    /* leaves that have come since */
-    "  SELECT 1 AS step, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID',"
-    "           l.oid::regclass, d.name, pg_catalog.regexp_replace(d.definition, ' NOT VALID$', '')) AS sql"
-    "    FROM " PLACES " AS l WHERE d.relkind = 'p' AND NOT " HAS_KEY("l.oid")
-    "   UNION ALL "
-    "  SELECT 2, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', c.conrelid::regclass, c.conname)"
-    "    FROM " TREE " AS l JOIN pg_catalog.pg_constraint c ON c.conrelid = l.oid"
-    "   WHERE c.conname = d.name AND c.contype = 'f' AND c.conparentid = 0 AND NOT c.convalidated"
-    "     AND d.definition !~ ' NOT (VALID|ENFORCED)$'"
-    "   UNION ALL "
-    "  SELECT 3, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', d.rel, d.name, d.definition)"
-    "   WHERE d.relkind = 'p' AND NOT " HAS_KEY("d.relid") ") AS s"
+    "SELECT s.sql" ROWS " CROSS JOIN LATERAL (" STEPS ") AS s"
     " WHERE d.ordinal = $1::int AND d.kind = 'foreign key' ORDER BY s.step LIMIT 1";
+
+const char acting_unfinished_sql[] =
+    "SELECT d.ordinal, s.sql" ROWS
+    " CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(t.sql, E';\n' ORDER BY t.step, t.sql) AS sql"
+    "                       FROM (" STEPS ") AS t) AS s"
+    " WHERE d.kind = 'foreign key' AND d.state IN ('back', 'invalid') AND s.sql IS NOT NULL";
 
 /* ---- doing it, on the server ---- */
 
@@ -178,7 +198,7 @@ static bool is_lock_timeout(const struct error *err)
 
 /* Waits for its locks without being in anybody's way. */
 static bool turn_row(PGconn *server, const struct turn *turn, const char *ordinal, const char *what,
-                     struct stop *stop, struct error *err)
+                     const struct acting_wait *wait, struct error *err)
 {
     char which[512];
     struct turn one = *turn;
@@ -192,15 +212,17 @@ static bool turn_row(PGconn *server, const struct turn *turn, const char *ordina
             log_info("%s: others hold locks on its tables, they are waited for", what);
         told = true;
         error_clear(err);
-        if (stop_wait(stop, LOCK_AGAIN_US))
+        if (wait->meanwhile != NULL && !wait->meanwhile(wait->argument, err))
+            return false;
+        if (stop_wait(wait->stop, LOCK_AGAIN_US))
             return stop_error(err);
     }
     return true;
 }
 
 /* One by one. *count: how many there were. */
-static bool turn_patiently(PGconn *server, const struct turn *turn, int *count, struct stop *stop,
-                           struct error *err)
+static bool turn_patiently(PGconn *server, const struct turn *turn, int *count,
+                           const struct acting_wait *wait, struct error *err)
 {
     struct buffer sql;
     buffer_init(&sql, 64 * 1024);
@@ -210,7 +232,7 @@ static bool turn_patiently(PGconn *server, const struct turn *turn, int *count, 
     bool ok = found != NULL;
     *count = PQntuples(found);
     for (int row = 0; ok && row < *count; row++)
-        ok = turn_row(server, turn, result_text(found, row, 0), result_text(found, row, 1), stop, err);
+        ok = turn_row(server, turn, result_text(found, row, 0), result_text(found, row, 1), wait, err);
     PQclear(found);
     return ok;
 }
@@ -228,8 +250,8 @@ bool acting_take_all(PGconn *server, struct error *err)
 #define NOT_OF_A_SWITCH                                                                            \
     " AND NOT (d.state = 'back' AND d.epoch = (SELECT g.epoch FROM portage.gate g))"
 
-bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables, struct stop *stop,
-                      struct error *err)
+bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables,
+                      const struct acting_wait *wait, struct error *err)
 {
     int count;
     PGconn *conn = conn_open(conninfo, CONN_APPLY, "triggers", err);
@@ -241,7 +263,7 @@ bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables, 
                               .which = spared ? NOT_OF_A_SWITCH " AND d.always" : NOT_OF_A_SWITCH,
                               .state = "waiting",
                               .lock_ms = LOCK_MS};
-    if (!note(server, tables, err) || !turn_patiently(server, &turn, &count, stop, err))
+    if (!note(server, tables, err) || !turn_patiently(server, &turn, &count, wait, err))
         return error_context(err, "putting triggers and foreign keys aside");
     if (count > 0)
         log_info("database \"%s\": %d triggers and foreign keys are put aside until it takes the writes"
@@ -255,26 +277,34 @@ bool acting_build(PGconn *server, struct stop *stop, struct error *err)
     int count;
     const struct turn turn = {
         .find = bring_sql, .which = " AND NOT d.always", .state = "back", .lock_ms = LOCK_MS};
-    return turn_patiently(server, &turn, &count, stop, err) && acting_finish(server, true, stop, err);
+    const struct acting_wait wait = {.stop = stop};
+    return turn_patiently(server, &turn, &count, &wait, err) &&
+           acting_finish(server, ACTING_BESIDE_LANES, true, stop, err);
 }
 
 /* ---- in a switch ---- */
 
-static bool turn_side(const struct side *side, const struct turn *turn, struct error *err)
+static bool exec_on_side(const struct side *side, const char *sql, struct error *err)
 {
-    struct buffer sql;
     struct ask *asks = check_calloc(side->count, sizeof *asks);
-    buffer_init(&sql, 64 * 1024);
-    put_turn(&sql, turn);
     for (unsigned s = 0; s < side->count; s++)
-        asks[s] = (struct ask){.conn = side->conns[s], .sql = buffer_text(&sql)};
+        asks[s] = (struct ask){.conn = side->conns[s], .sql = sql};
     bool ok = ask_all(asks, side->count, err);
     for (unsigned s = 0; s < side->count; s++)
         PQclear(asks[s].result);
     if (!ok && journal_is_superseded(err))
         journal_superseded(side->conns[0], err);
-    buffer_release(&sql);
     free(asks);
+    return ok;
+}
+
+static bool turn_side(const struct side *side, const struct turn *turn, struct error *err)
+{
+    struct buffer sql;
+    buffer_init(&sql, 64 * 1024);
+    put_turn(&sql, turn);
+    bool ok = exec_on_side(side, buffer_text(&sql), err);
+    buffer_release(&sql);
     return ok;
 }
 
@@ -308,18 +338,27 @@ bool acting_bring_back(const struct side *side, int64_t epoch, int lock_ms, unsi
            error_context(err, "bringing triggers and foreign keys of the %s back", side->name);
 }
 
-bool acting_put_aside_again(const struct side *side, int64_t epoch, struct error *err)
+/* Epoch 0 is no switch's; no lane has it, either. portage.lane is what a transaction of ours begins with. */
+static const char leave_sql[] =
+    "DO $portage$ BEGIN"
+    " PERFORM FROM portage.gate WHERE epoch = %" PRId64 " FOR UPDATE;"
+    " IF NOT FOUND THEN RAISE EXCEPTION USING ERRCODE = '" JOURNAL_SUPERSEDED "',"
+    "  MESSAGE = 'not the epoch of this switch'; END IF;"
+    " PERFORM pg_catalog.set_config('lock_timeout', '%dms', true);"
+    " UPDATE portage.deferred SET epoch = 0 WHERE state = 'back' AND epoch > 0;"
+    " IF FOUND THEN UPDATE portage.lane SET epoch = 0; END IF;"
+    " END $portage$";
+
+bool acting_leave_to_run(const struct side *side, int64_t epoch, struct error *err)
 {
-    const struct turn turn = {.find = take_sql,
-                              .which = " AND d.state = 'back'",
-                              .state = "waiting",
-                              .epoch = epoch,
-                              .lock_ms = RESTORE_LOCK_MS};
-    return turn_side(side, &turn, err) ||
-           error_context(err, "putting triggers and foreign keys of the %s aside again", side->name);
+    char sql[sizeof leave_sql + 64];
+    snprintf(sql, sizeof sql, leave_sql, epoch, RESTORE_LOCK_MS);
+    return exec_on_side(side, sql, err) ||
+           error_context(err, "leaving triggers and foreign keys of the %s to \"pgportage run\"",
+                         side->name);
 }
 
-/* ---- when it is live ---- */
+/* ---- validating ---- */
 
 static bool set_state(PGconn *server, const char *ordinal, const char *state, struct error *err)
 {
@@ -327,7 +366,7 @@ static bool set_state(PGconn *server, const char *ordinal, const char *state, st
     PGresult *result = conn_query(server,
                                   "UPDATE portage.deferred SET state = $2,"
                                   "  finished_at = pg_catalog.clock_timestamp()"
-                                  " WHERE ordinal = $1::int",
+                                  " WHERE ordinal = $1::int AND state IN ('back', 'invalid')",
                                   2, values, err);
     PQclear(result);
     return result != NULL;
@@ -359,50 +398,159 @@ static bool exec_patiently(PGconn *server, const char *sql, struct stop *stop, s
     return ok;
 }
 
+/* Progress of a lane, and the part of a transaction that it has behind it, are in the transaction that
+ * brings rows: what anybody has seen here came no later in its stream than the foremost lane. Positions of
+ * two streams do not compare. */
+static const char foremost_sql[] =
+    "SELECT COALESCE(pg_catalog.json_object_agg(l.stream, l.position), '{}')"
+    "  FROM (SELECT DISTINCT ON (stream) stream, GREATEST(progress, partial_lsn) AS position"
+    "          FROM portage.lane ORDER BY stream, 2 DESC) AS l";
+static const char passed_sql[] =
+    "SELECT NOT EXISTS (SELECT FROM pg_catalog.json_each_text($1::json) AS f"
+    "                     JOIN portage.lane l ON l.stream = f.key::int"
+    "                    WHERE l.progress < f.value::pg_lsn)";
+
+static bool have_passed(PGconn *server, const char *foremost, bool *passed, struct error *err)
+{
+    PGresult *result = conn_query_row(server, passed_sql, 1, &foremost, err);
+    *passed = result != NULL && result_bool(result, 0, 0);
+    PQclear(result);
+    return result != NULL;
+}
+
+/* Until all lanes have brought what belongs to what was seen here. *passed is false when one stands. */
+static bool let_lanes_pass(PGconn *server, struct stop *stop, bool *passed, struct error *err)
+{
+    int64_t until_us = clock_monotonic_us() + LANES_PATIENCE_US;
+    PGresult *result = conn_query_row(server, foremost_sql, 0, NULL, err);
+    bool ok = result != NULL;
+    *passed = false;
+    while (ok && !*passed && clock_monotonic_us() < until_us) {
+        ok = have_passed(server, result_text(result, 0, 0), passed, err);
+        if (ok && !*passed && stop_wait(stop, LANES_POLL_US))
+            ok = stop_error(err);
+    }
+    PQclear(result);
+    return ok;
+}
+
+enum verdict { VERDICT_VALID, VERDICT_VIOLATED, VERDICT_UNKNOWN };
+
+/*
+ * Parent and child of one transaction come by different lanes, so beside them a row may be seen before its
+ * parent. It counts when it is seen again and again, with the lanes moving on between. With another verdict
+ * than VALID *err is what was seen last.
+ */
+static bool try_statement(PGconn *server, const char *sql, enum acting_beside beside,
+                          struct stop *stop, enum verdict *verdict, struct error *err)
+{
+    char before[sizeof err->detail] = "";
+    int same = 0;
+    bool passed = true;
+    for (int look = 1; !exec_patiently(server, sql, stop, err); look++) {
+        struct error seen = *err;
+        if (err->class != ERROR_DATA)
+            return false;
+        same = strcmp(before, err->detail) == 0 ? same + 1 : 1;
+        *verdict = VERDICT_VIOLATED;
+        if (beside == ACTING_BESIDE_APPLICATION || strcmp(err->sqlstate, "23503") != 0 ||
+            same == LOOKS_SAME)
+            return true;
+        *verdict = VERDICT_UNKNOWN;
+        if (look == LOOKS_MAX)
+            return true;
+        snprintf(before, sizeof before, "%s", err->detail);
+        error_clear(err);
+        if (!let_lanes_pass(server, stop, &passed, err))
+            return false;
+        if (!passed) {
+            *err = seen;
+            return true;
+        }
+    }
+    *verdict = VERDICT_VALID;
+    return true;
+}
+
+struct key {
+    const char *ordinal, *what;
+    bool invalid; /* it was found so */
+};
+
 /* One that rows violate holds for what is written from now on. */
-static bool tell_invalid(PGconn *server, const char *ordinal, const char *what, const char *sql,
+static bool tell_invalid(PGconn *server, const struct key *key, const char *sql, bool known,
                          struct error *err)
 {
     struct error told = *err;
     error_clear(err);
-    error_context(&told, "%s stays NOT VALID in database \"%s\"", what, PQdb(server));
+    error_context(&told, "%s stays NOT VALID in database \"%s\"", key->what, PQdb(server));
     error_hint(&told, "It holds for new rows. Mend the rows that are there, then: %s;", sql);
-    log_error_as(LOG_WARNING, &told);
-    return set_state(server, ordinal, "invalid", err);
+    if (!known)
+        log_error_as(LOG_WARNING, &told);
+    return set_state(server, key->ordinal, "invalid", err);
 }
 
-static bool finish_one(PGconn *server, const char *ordinal, const char *what, bool known_invalid,
+static bool take_verdict(PGconn *server, const struct key *key, const char *sql,
+                         enum acting_beside beside, enum verdict verdict, struct error *err)
+{
+    if (verdict == VERDICT_VIOLATED)
+        return tell_invalid(server, key, sql, key->invalid && beside == ACTING_BESIDE_LANES, err);
+    log_info("%s: rows are seen before the lanes bring what they point to (%s); it is validated later",
+             key->what, err->detail);
+    error_clear(err);
+    return true;
+}
+
+static bool tell_done(PGconn *server, const struct key *key, int64_t began_us, struct error *err)
+{
+    log_info("%s is in place, after %.1f s", key->what,
+             (double)(clock_monotonic_us() - began_us) / 1e6);
+    return set_state(server, key->ordinal, "done", err);
+}
+
+/* An invalid one is only looked at, unless `again`: somebody may have validated it. */
+static bool finish_one(PGconn *server, const struct key *key, enum acting_beside beside, bool again,
                        struct stop *stop, struct error *err)
 {
     bool ok = true, finished = false;
     int64_t began_us = clock_monotonic_us();
     while (ok && !finished) {
         char *sql;
-        if (!next_statement(server, ordinal, &sql, err))
+        enum verdict verdict = VERDICT_VALID;
+        if (!next_statement(server, key->ordinal, &sql, err))
             return false;
-        finished = sql == NULL || known_invalid;
-        if (sql == NULL) {
-            ok = set_state(server, ordinal, "done", err);
-            log_info("%s is in place, after %.1f s", what, (double)(clock_monotonic_us() - began_us) / 1e6);
-        } else if (!known_invalid && !exec_patiently(server, sql, stop, err)) {
-            finished = err->class == ERROR_DATA;
-            ok = finished && tell_invalid(server, ordinal, what, sql, err);
+        finished = sql == NULL || (key->invalid && !again);
+        if (sql == NULL)
+            ok = tell_done(server, key, began_us, err);
+        else if (!finished)
+            ok = try_statement(server, sql, beside, stop, &verdict, err);
+        if (ok && verdict != VERDICT_VALID) {
+            finished = true;
+            ok = take_verdict(server, key, sql, beside, verdict, err);
         }
         free(sql);
     }
-    return ok || error_context(err, "%s", what);
+    return ok || error_context(err, "%s", key->what);
 }
 
-bool acting_finish(PGconn *server, bool again, struct stop *stop, struct error *err)
+/* What a switch has brought back is its own, until its side is live. */
+bool acting_finish(PGconn *server, enum acting_beside beside, bool again, struct stop *stop,
+                   struct error *err)
 {
+    const char *const values[] = {beside == ACTING_BESIDE_LANES ? "true" : "false"};
     PGresult *found = conn_query(server,
                                  "SELECT d.ordinal, d.what, d.state = 'invalid'" ROWS
-                                 " WHERE d.state IN ('back', 'invalid') ORDER BY d.ordinal",
-                                 0, NULL, err);
+                                 " WHERE d.state = 'invalid'"
+                                 "    OR (d.state = 'back' AND (d.epoch IS NULL OR NOT $1::bool))"
+                                 " ORDER BY d.ordinal",
+                                 1, values, err);
     bool ok = found != NULL;
-    for (int row = 0; ok && row < PQntuples(found); row++)
-        ok = finish_one(server, result_text(found, row, 0), result_text(found, row, 1),
-                        result_bool(found, row, 2) && !again, stop, err);
+    for (int row = 0; ok && row < PQntuples(found); row++) {
+        const struct key key = {.ordinal = result_text(found, row, 0),
+                                .what = result_text(found, row, 1),
+                                .invalid = result_bool(found, row, 2)};
+        ok = finish_one(server, &key, beside, again, stop, err);
+    }
     PQclear(found);
     return ok || error_context(err, "validating foreign keys of database \"%s\"", PQdb(server));
 }
@@ -433,7 +581,7 @@ bool acting_give_back(PGconn *server, struct error *err)
                                     : false;
     }
     stop_init(&never);
-    bool ok = acting_finish(server, true, &never, err);
+    bool ok = acting_finish(server, ACTING_BESIDE_APPLICATION, true, &never, err);
     stop_release(&never);
     return ok;
 }

@@ -81,12 +81,13 @@ static const struct question target_questions[] = {
      " WHERE d.state = 'done' AND d.kind <> 'foreign key' AND NOT i.indisvalid"
      " UNION ALL"
      " SELECT d.table_schema || '.' || d.table_name, d.kind || ' ' || d.name || ' is not valid',"
-     "        pg_catalog.format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I;', d.table_schema,"
-     "                          d.table_name, d.name)"
+     "        pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', k.conrelid::regclass, d.name)"
      "  FROM portage.deferred d"
      "  JOIN pg_catalog.pg_namespace n ON n.nspname = d.table_schema"
      "  JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = d.table_name"
-     "  JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.conname = d.name"
+     "  CROSS JOIN LATERAL (SELECT t.oid UNION"
+     "                      SELECT p.relid FROM pg_catalog.pg_partition_tree(t.oid) AS p) AS l"
+     "  JOIN pg_catalog.pg_constraint k ON k.conrelid = l.oid AND k.conname = d.name"
      " WHERE d.state = 'invalid' AND d.kind = 'foreign key' AND NOT k.convalidated"},
 };
 

@@ -27,11 +27,12 @@ static bool open_side(const struct side *side, int64_t epoch, struct error *err)
     return true;
 }
 
+/* Waits for no reader of either side: the application waits for it. */
 bool switch_restore_gates(const struct side *live, const struct side *other, int64_t epoch,
                           struct error *err)
 {
     return close_side(other, live->name, epoch, err) &&
-           acting_put_aside_again(other, epoch, err) &&
+           acting_leave_to_run(other, epoch, err) &&
            open_side(live, epoch, err);
 }
 

@@ -194,12 +194,16 @@ def triggers(server, name):
     return server.sql("SET search_path = public; " + TRIGGERS_SQL, None, name)
 
 
+def acting(carried, side):
+    return [(name, *row) for server, name in of_side(carried, side)
+            for row in keys(server, name) + [row for row in triggers(server, name) if row[2] != "D"]
+            if not (side == "source" and row[1] == "unmapped")]
+
+
 def assert_aside(carried, side):
-    for server, name in of_side(carried, side):
-        assert keys(server, name) == [], (name, keys(server, name))
-        acting = [row for row in triggers(server, name) if row[2] != "D"
-                  and not (side == "source" and row[1] == "unmapped")]
-        assert acting == [], (name, acting)
+    """`run` does it, before it applies anything."""
+    wait_until(lambda: acting(carried, side) == [], 30, f"all of the {side} to be put aside",
+               explain=lambda: (acting(carried, side), carried.portage.explain()))
 
 
 def assert_back(carried, side, valid=True):
@@ -405,6 +409,133 @@ def stopped(pid):
         return stat.read().rsplit(")", 1)[1].split()[0] == "T"
 
 
+def switch_steps(carried):
+    return [row[0] for row in carried.shard_sql(
+        0, "SELECT step FROM portage.journal WHERE switch IS NOT NULL ORDER BY id")]
+
+
+@contextlib.contextmanager
+def reading(carried, shard):
+    """What DROP CONSTRAINT waits for; to bring keys back does not."""
+    with psycopg.connect(carried.shard_servers[shard].dsn(carried.shard_names[shard])) as reader:
+        reader.execute("SELECT (SELECT count(*) FROM public.orders), (SELECT count(*) FROM public.events),"
+                       " (SELECT count(*) FROM public.customers)")
+        yield
+        reader.rollback()
+
+
+def opens_soon(carried, application, began):
+    application.wait_for("source", more=10, timeout=10)
+    print(f"writes to the source {time.monotonic() - began:.2f} s after the end of the switch")
+    assert live(carried) == "source" and is_open(carried, "source")
+
+
+def test_an_abort_opens_the_source_whoever_reads_the_target(unprivileged):
+    """The keys wait for the reader, and the stream for the keys; the application waits for nobody."""
+    carried = unprivileged()
+    with Application(carried, seed=5) as application:
+        application.wait_for("source")
+        prove(carried)
+        with reading(carried, 0), holding(carried, 1):  # fails when shard 0 is done
+            InBackground(carried, "cutover", *QUICK, "--timeout", "3").wait(4)
+            opens_soon(carried, application, time.monotonic())
+            assert keys(*of_side(carried, "target")[0]) != []
+        assert_aside(carried, "target")
+        wait_until(lambda: carried.portage.phase() == "ready", 30, "ready again")
+        prove(carried)
+        with reading(carried, 0):
+            done = switch(carried, "cutover", env={"PGPORTAGE_CRASH_AT": "check:done"}, check=False)
+            began = time.monotonic()
+            assert done.returncode == -signal.SIGKILL, done.stderr
+            opens_soon(carried, application, began)
+            wait_until(lambda: switch_steps(carried)[-1] == "aborted", 20, "the switch to be settled",
+                       explain=carried.portage.explain)
+            carried.portage.wait_for_log("others hold locks on its tables", 20)
+            kept = keys(*of_side(carried, "target")[0])
+            assert kept != []
+            shown = orders(carried, "target")
+            application.wait_for("source")
+            assert orders(carried, "target") == shown, "rows were applied while keys were there"
+        assert_aside(carried, "target")
+        prove(carried)
+        switch(carried, "cutover")
+        application.wait_for("target")
+    assert_back(carried, "target")
+    assert_nothing_acted_on_ours(carried)
+    wait_until(lambda: orders(carried, "source") == orders(carried, "target"), 30, "all to be back")
+    application.check(orders(carried, "target"))
+    carried.portage.command("verify")
+
+
+# ---- validating ----
+
+VISITS = "tables:\n  public.places: {shard_by: everywhere}\n  public.visits: {shard_by: id}\n"
+AT_PLACE = """
+ALTER TABLE public.visits DROP CONSTRAINT at_place;
+ALTER TABLE public.visits ADD CONSTRAINT at_place FOREIGN KEY (place) REFERENCES public.places NOT VALID;
+UPDATE portage.deferred SET state = 'back', epoch = NULL WHERE name = 'at_place'
+"""
+
+
+def state(carried, shard, name="at_place"):
+    return carried.shard_sql(shard, "SELECT state FROM portage.deferred WHERE name = %s", [name])[0][0]
+
+
+def test_what_is_invalid_beside_the_lanes_is_tried_again(migration, servers):
+    carried = make(migration, LOOSE + """
+        INSERT INTO public.places SELECT g FROM generate_series(1, 100) g;
+        INSERT INTO public.visits SELECT g, g FROM generate_series(1, 101) g;""", STRICT, VISITS, shards=1,
+                   targets=[servers(15)])
+    assert state(carried, 0) == "invalid"
+    said = json.loads(switch(carried, "cutover", check=False).stdout)
+    assert "not-valid" in {finding["code"] for finding in said["findings"]}, said
+    carried.source_sql("INSERT INTO public.places VALUES (101)")
+    wait_until(lambda: state(carried, 0) == "done", 100, "that it is mended",
+               explain=carried.portage.explain)
+    carried.finish_load_and_compare()
+
+
+def flushed(carried):
+    return carried.source_sql("SELECT confirmed_flush_lsn FROM pg_replication_slots"
+                              f" WHERE slot_name = 'pgportage_{carried.name}'")[0][0]
+
+
+def is_ahead(carried, position):
+    return carried.source_sql("SELECT %s::pg_lsn > %s::pg_lsn", [flushed(carried), position])[0][0]
+
+
+def test_slots_at_rest_do_not_wait_for_keys(migration, servers):
+    """Neither for one that takes long, nor for one that fails."""
+    carried = make(migration, LOOSE, STRICT, VISITS, shards=1, targets=[servers(15)])
+    switch(carried, "cutover")
+    wait_until(lambda: carried.portage.phase() == "backward", 30, "backward")
+    carried.portage.stop()
+    carried.shard_sql(0, AT_PLACE)
+    with psycopg.connect(carried.shard_servers[0].dsn(carried.shard_names[0])) as holder:
+        holder.execute("LOCK TABLE public.places IN SHARE ROW EXCLUSIVE MODE;"
+                       "LOCK TABLE public.visits IN SHARE UPDATE EXCLUSIVE MODE")
+        position = carried.source_position()
+        carried.source_sql("SELECT pg_logical_emit_message(true, 'x', 'x')")
+        carried.portage.restart()
+        wait_until(lambda: is_ahead(carried, position), 40, "the slot to be advanced",
+                   explain=lambda: (flushed(carried), position, carried.portage.explain()))
+        assert state(carried, 0) == "back"
+        holder.rollback()
+    wait_until(lambda: state(carried, 0) == "done", 30, "the key", explain=carried.portage.explain)
+    carried.portage.stop()
+    carried.shard_sql(0, AT_PLACE + "; ALTER TABLE public.visits OWNER TO postgres")
+    position = carried.source_position()
+    carried.source_sql("SELECT pg_logical_emit_message(true, 'x', 'x')")
+    carried.portage.restart()
+    wait_until(lambda: carried.shard_sql(0, "SELECT detail->>'problem' FROM portage.journal"
+                                            " WHERE step = 'not validated'"), 30, "that it is said",
+               explain=carried.portage.explain)
+    wait_until(lambda: is_ahead(carried, position), 40, "the slot to be advanced",
+               explain=carried.portage.explain)
+    carried.shard_sql(0, "ALTER TABLE public.visits OWNER TO portage")
+    wait_until(lambda: state(carried, 0) == "done", 30, "the key", explain=carried.portage.explain)
+
+
 # ---- what cannot be valid ----
 
 LOOSE = """
@@ -446,3 +577,36 @@ def test_a_key_that_rows_violate_stays_not_valid(servers, migration):
     wait_until(lambda: {each["done"] for each in carried.portage.status()["deferred"]} == {1}, 30,
                "that it is noticed")
     carried.portage.check_running()
+
+
+PARTS = """
+CREATE TABLE public.places (id bigint PRIMARY KEY);
+CREATE TABLE public.visits (id bigint PRIMARY KEY, place bigint{key}) PARTITION BY RANGE (id);
+CREATE TABLE public.visits_1 PARTITION OF public.visits FOR VALUES FROM (MINVALUE) TO (50);
+CREATE TABLE public.visits_2 PARTITION OF public.visits FOR VALUES FROM (50) TO (MAXVALUE);
+"""
+AT = ", CONSTRAINT at_place FOREIGN KEY (place) REFERENCES public.places"
+
+
+def test_keys_that_are_not_valid_are_not_forgotten(servers, migration):
+    """`finish` refuses, `abort --keep-target` prints what makes them whole, partitioned tables too."""
+    carried = make(migration, PARTS.format(key="") + """
+        INSERT INTO public.places SELECT g FROM generate_series(1, 100) g;
+        INSERT INTO public.visits SELECT g, g FROM generate_series(1, 101) g;""", PARTS.format(key=AT),
+                   VISITS, shards=1, targets=[servers(12, "unprivileged1")])
+    switch(carried, "cutover")
+    carried.portage.wait_for_log("at_place of public.visits stays NOT VALID", 30)
+    carried.portage.stop()
+    said = carried.portage.command("finish", check=False)
+    assert said.returncode == 3 and "not validated" in said.stderr, (said.returncode, said.stderr)
+    said = carried.portage.command("abort", "--keep-target")
+    statements = [line for line in said.stdout.splitlines() if line.startswith("ALTER")]
+    assert statements == [
+        "ALTER TABLE public.visits_2 VALIDATE CONSTRAINT at_place;",
+        "ALTER TABLE public.visits ADD CONSTRAINT at_place FOREIGN KEY (place) REFERENCES public.places(id);",
+    ], said.stdout
+    carried.shard_sql(0, "INSERT INTO public.places VALUES (101)")
+    for statement in statements:
+        carried.shard_sql(0, statement)
+    assert carried.shard_sql(0, "SELECT count(*) FROM pg_constraint WHERE conname = 'at_place'"
+                                " AND convalidated") == [(3,)]
