@@ -12,7 +12,6 @@
 #include "run/rejected.h"
 #include "run/report.h"
 #include "run/rest.h"
-#include "run/settler.h"
 #include "run/spilled.h"
 #include "run/wal_watch.h"
 #include "run/watch.h"
@@ -52,7 +51,6 @@ struct engine {
     struct watch *watches; /* one a flow: of what it comes from */
     struct gates gates;
     struct wal_watch wal;
-    struct settler settler;
     struct rejected rejected;
     struct report report;
     struct spilled spilled;
@@ -198,7 +196,6 @@ static void end_threads(struct engine *engine)
     builders_end(engine->builders);
     proof_end(engine->proof);
     rest_end(engine->rest);
-    settler_end(&engine->settler);
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_join(&engine->flows[f]);
 }
@@ -340,7 +337,6 @@ static bool supervise(struct engine *engine, struct error *err)
             return false;
         if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
             (!gates_tend(&engine->gates, err) ||
-             !settler_tend(&engine->settler, engine->migration->control, err) ||
              !rejected_tend(&engine->rejected, err)))
             return false;
     }
@@ -362,7 +358,6 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     engine.wal = (struct wal_watch){.migration = migration,
                                     .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
                                     .epoch = epoch};
-    settler_init(&engine.settler, migration, &engine.stop);
     rejected_init(&engine.rejected, migration, epoch);
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {

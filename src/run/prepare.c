@@ -13,6 +13,7 @@
 #include "state/setting.h"
 #include "switchover/acting.h"
 #include "switchover/closed.h"
+#include "switchover/restore.h"
 #include "util/log.h"
 
 static const char *const phases[] = {"new", "preparing", "copying", "indexing", "ready"};
@@ -275,6 +276,22 @@ static bool continue_as(enum which_side live, struct migration *migration, struc
                                : continue_prepared(migration, stop, epoch, err);
 }
 
+/* Before anything that may wait: whoever has died may have left both sides closed. */
+static bool restore_gates(const struct config *config, struct error *err)
+{
+    struct migration own;
+    if (!migration_open(&own, config, "prepare", err))
+        return false;
+    bool ok = switch_restore_abandoned(own.source, own.shards, own.shards_count, err);
+    migration_close(&own);
+    return ok || error_context(err, "looking for a switch that was left");
+}
+
+bool prepare_servers(const struct config *config, struct error *err)
+{
+    return check_closed(config, err) && install_schemas(config, err) && restore_gates(config, err);
+}
+
 static bool read_direction(const struct config *config, enum which_side *live, struct error *err)
 {
     PGconn *control = conn_open(config->shards[0].text, CONN_SESSION, "prepare", err);
@@ -286,7 +303,7 @@ static bool read_direction(const struct config *config, enum which_side *live, s
 bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
              enum which_side *live, struct stop *stop, int64_t *epoch, struct error *err)
 {
-    if (!check_closed(config, err) || !install_schemas(config, err) || !read_direction(config, live, err) ||
+    if (!read_direction(config, live, err) ||
         (*live == SIDE_SOURCE && !target_prepare(config, err)) ||
         !migration_open(migration, config, "supervisor", err))
         return false;
