@@ -12,7 +12,6 @@
 #include "run/rejected.h"
 #include "run/report.h"
 #include "run/rest.h"
-#include "run/settler.h"
 #include "run/spilled.h"
 #include "run/validator.h"
 #include "run/wal_watch.h"
@@ -54,7 +53,6 @@ struct engine {
     struct watch *watches; /* one a flow: of what it comes from */
     struct gates gates;
     struct wal_watch wal;
-    struct settler settler;
     struct rejected rejected;
     struct report report;
     struct spilled spilled;
@@ -208,7 +206,6 @@ static void end_threads(struct engine *engine)
     proof_end(engine->proof);
     rest_end(engine->rest);
     validator_end(engine->validator);
-    settler_end(&engine->settler);
     for (unsigned f = 0; f < engine->flows_count; f++)
         flow_join(&engine->flows[f]);
 }
@@ -348,7 +345,6 @@ static bool supervise(struct engine *engine, struct error *err)
             return false;
         if ((engine->backward != NULL || engine->stage == STAGE_READY) &&
             (!gates_tend(&engine->gates, err) ||
-             !settler_tend(&engine->settler, engine->migration->control, err) ||
              !rejected_tend(&engine->rejected, err)))
             return false;
     }
@@ -370,7 +366,6 @@ bool engine_run(struct migration *migration, struct backward *backward, PGconn *
     engine.wal = (struct wal_watch){.migration = migration,
                                     .live = backward != NULL ? SIDE_TARGET : SIDE_SOURCE,
                                     .epoch = epoch};
-    settler_init(&engine.settler, migration, &engine.stop);
     rejected_init(&engine.rejected, migration, epoch);
     bool ok = backward != NULL ? load_backward(&engine, err) : load_forward(&engine, err);
     if (ok) {

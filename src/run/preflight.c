@@ -59,6 +59,11 @@ static const struct question source_questions[] = {
      "SELECT current_database()::text, 'the role may not create a schema and a publication here',"
      "       format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)"
      " WHERE NOT has_database_privilege(current_database(), 'CREATE')"},
+    {ODD, "no-temporary-right", 0,
+     "SELECT current_database()::text, 'the role may make no temporary table here: a TRUNCATE on a shard'\n"
+     "       ' ends the way back', format('GRANT TEMPORARY ON DATABASE %I TO %I;', current_database(),"
+     "       current_user)"
+     " WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')"},
     {ODD, "no-stats-right", 0,
      "SELECT current_user::text, 'cannot see which transactions of others are idle: the start waits'\n"
      "       ' for all of them', format('GRANT pg_read_all_stats TO %I;', current_user)"

@@ -4,7 +4,6 @@
 #include "mapping/statements.h"
 #include "pg/conn.h"
 #include "run/leaves.h"
-#include "run/settler.h"
 #include "run/slot.h"
 #include "run/target.h"
 #include "state/epoch.h"
@@ -14,6 +13,7 @@
 #include "state/setting.h"
 #include "switchover/acting.h"
 #include "switchover/closed.h"
+#include "switchover/restore.h"
 #include "util/log.h"
 
 static const char *const phases[] = {"new", "preparing", "copying", "indexing", "ready"};
@@ -185,29 +185,22 @@ static bool raise_epoch(struct migration *migration, int64_t *epoch, struct erro
     return epoch_raise(migration->shards, migration->shards_count, migration->source, epoch, err);
 }
 
-/* A switch that was left may have to be settled before those who read the tables end. */
-static bool settle_meanwhile(void *argument, struct error *err)
-{
-    struct settler *settler = argument;
-    return settler_tend(settler, settler->migration->control, err);
-}
-
-static bool put_aside_on_shards(const struct migration *migration, const struct acting_wait *wait,
+static bool put_aside_on_shards(const struct migration *migration, struct stop *stop,
                                 struct error *err)
 {
     for (unsigned s = 0; s < migration->shards_count; s++) {
-        if (!acting_put_aside(migration->shards[s], migration->config->shards[s].text, NULL, wait,
+        if (!acting_put_aside(migration->shards[s], migration->config->shards[s].text, NULL, stop,
                               err))
             return error_context(err, "shard %u", s);
     }
     return true;
 }
 
-static bool put_aside_on_source(struct migration *migration, const struct acting_wait *wait,
+static bool put_aside_on_source(struct migration *migration, struct stop *stop,
                                 struct error *err)
 {
     const char *tables = side_tables(&migration->set, SIDE_SOURCE, &migration->arena);
-    return acting_put_aside(migration->source, migration->config->source.text, tables, wait, err) ||
+    return acting_put_aside(migration->source, migration->config->source.text, tables, stop, err) ||
            error_context(err, "the source");
 }
 
@@ -215,18 +208,8 @@ static bool put_aside_on_source(struct migration *migration, const struct acting
 static bool put_aside(struct migration *migration, enum which_side live, struct stop *stop,
                       struct error *err)
 {
-    struct settler settler;
-    struct stop settling;
-    const struct acting_wait wait = {
-        .stop = stop, .meanwhile = settle_meanwhile, .argument = &settler};
-    stop_init(&settling);
-    settler_init(&settler, migration, &settling);
-    bool ok = live == SIDE_SOURCE ? put_aside_on_shards(migration, &wait, err)
-                                  : put_aside_on_source(migration, &wait, err);
-    stop_request(&settling); /* what is left of it the engine goes on with */
-    settler_end(&settler);
-    stop_release(&settling);
-    return ok;
+    return live == SIDE_SOURCE ? put_aside_on_shards(migration, stop, err)
+                               : put_aside_on_source(migration, stop, err);
 }
 
 static bool continue_prepared(struct migration *migration, struct stop *stop, int64_t *epoch,
@@ -302,6 +285,22 @@ static bool continue_as(enum which_side live, struct migration *migration, struc
                                : continue_prepared(migration, stop, epoch, err);
 }
 
+/* Before anything that may wait: whoever has died may have left both sides closed. */
+static bool restore_gates(const struct config *config, struct error *err)
+{
+    struct migration own;
+    if (!migration_open(&own, config, "prepare", err))
+        return false;
+    bool ok = switch_restore_abandoned(own.source, own.shards, own.shards_count, err);
+    migration_close(&own);
+    return ok || error_context(err, "looking for a switch that was left");
+}
+
+bool prepare_servers(const struct config *config, struct error *err)
+{
+    return check_closed(config, err) && install_schemas(config, err) && restore_gates(config, err);
+}
+
 static bool read_direction(const struct config *config, enum which_side *live, struct error *err)
 {
     PGconn *control = conn_open(config->shards[0].text, CONN_SESSION, "prepare", err);
@@ -313,7 +312,7 @@ static bool read_direction(const struct config *config, enum which_side *live, s
 bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
              enum which_side *live, struct stop *stop, int64_t *epoch, struct error *err)
 {
-    if (!check_closed(config, err) || !install_schemas(config, err) || !read_direction(config, live, err) ||
+    if (!read_direction(config, live, err) ||
         (*live == SIDE_SOURCE && !target_prepare(config, err)) ||
         !migration_open(migration, config, "supervisor", err))
         return false;

@@ -16,7 +16,10 @@
 #include "run/direction.h"
 #include "util/stop.h"
 
-/* Leaves `migration` open, for the engine, and `backward` when the target is live. */
+/* The schema on every server, and the gates as the journal says. Waits for nobody. */
+bool prepare_servers(const struct config *config, struct error *err) MUST_CHECK;
+
+/* Behind prepare_servers(). Leaves `migration` open, for the engine, and `backward` when the target is live. */
 bool prepare(struct migration *migration, struct backward *backward, const struct config *config,
              enum which_side *live, struct stop *stop, int64_t *epoch, struct error *err) MUST_CHECK;
 

@@ -3,6 +3,7 @@
 #include "pg/conn.h"
 #include "run/engine.h"
 #include "run/prepare.h"
+#include "run/settler.h"
 #include "state/epoch.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -56,22 +57,34 @@ static void hint_way_back_ended(struct error *err)
                     " back up, and leaves the target as it is.");
 }
 
-static bool incarnation(const struct config *config, _Atomic lsn_t *suspects, struct stop *stop,
-                        bool *turned, struct error *err)
+static bool prepare_and_run(const struct config *config, PGconn *lock, _Atomic lsn_t *suspects,
+                            struct stop *stop, enum which_side *live, bool *turned,
+                            struct error *err)
 {
     struct migration migration;
     struct backward backward;
-    enum which_side live = SIDE_SOURCE;
     int64_t epoch;
+    if (!prepare(&migration, &backward, config, live, stop, &epoch, err))
+        return false;
+    bool ok = engine_run(&migration, *live == SIDE_TARGET ? &backward : NULL, lock, epoch, suspects,
+                         stop, turned, err);
+    backward_release(&backward);
+    migration_close(&migration);
+    return ok;
+}
+
+static bool incarnation(const struct config *config, _Atomic lsn_t *suspects, struct stop *stop,
+                        bool *turned, struct error *err)
+{
+    enum which_side live = SIDE_SOURCE;
     PGconn *lock = take_lock(config, stop, err);
     if (lock == NULL)
         return false;
-    bool ok = prepare(&migration, &backward, config, &live, stop, &epoch, err);
+    bool ok = prepare_servers(config, err);
     if (ok) {
-        ok = engine_run(&migration, live == SIDE_TARGET ? &backward : NULL, lock, epoch, suspects,
-                        stop, turned, err);
-        backward_release(&backward);
-        migration_close(&migration);
+        struct settler *settler = settler_start(config);
+        ok = prepare_and_run(config, lock, suspects, stop, &live, turned, err);
+        settler_end(settler);
     }
     if (!ok && live == SIDE_TARGET)
         hint_way_back_ended(err);

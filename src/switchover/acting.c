@@ -198,7 +198,7 @@ static bool is_lock_timeout(const struct error *err)
 
 /* Waits for its locks without being in anybody's way. */
 static bool turn_row(PGconn *server, const struct turn *turn, const char *ordinal, const char *what,
-                     const struct acting_wait *wait, struct error *err)
+                     struct stop *stop, struct error *err)
 {
     char which[512];
     struct turn one = *turn;
@@ -212,9 +212,7 @@ static bool turn_row(PGconn *server, const struct turn *turn, const char *ordina
             log_info("%s: others hold locks on its tables, they are waited for", what);
         told = true;
         error_clear(err);
-        if (wait->meanwhile != NULL && !wait->meanwhile(wait->argument, err))
-            return false;
-        if (stop_wait(wait->stop, LOCK_AGAIN_US))
+        if (stop_wait(stop, LOCK_AGAIN_US))
             return stop_error(err);
     }
     return true;
@@ -222,7 +220,7 @@ static bool turn_row(PGconn *server, const struct turn *turn, const char *ordina
 
 /* One by one. *count: how many there were. */
 static bool turn_patiently(PGconn *server, const struct turn *turn, int *count,
-                           const struct acting_wait *wait, struct error *err)
+                           struct stop *stop, struct error *err)
 {
     struct buffer sql;
     buffer_init(&sql, 64 * 1024);
@@ -232,7 +230,7 @@ static bool turn_patiently(PGconn *server, const struct turn *turn, int *count,
     bool ok = found != NULL;
     *count = PQntuples(found);
     for (int row = 0; ok && row < *count; row++)
-        ok = turn_row(server, turn, result_text(found, row, 0), result_text(found, row, 1), wait, err);
+        ok = turn_row(server, turn, result_text(found, row, 0), result_text(found, row, 1), stop, err);
     PQclear(found);
     return ok;
 }
@@ -250,8 +248,8 @@ bool acting_take_all(PGconn *server, struct error *err)
 #define NOT_OF_A_SWITCH                                                                            \
     " AND NOT (d.state = 'back' AND d.epoch = (SELECT g.epoch FROM portage.gate g))"
 
-bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables,
-                      const struct acting_wait *wait, struct error *err)
+bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables, struct stop *stop,
+                      struct error *err)
 {
     int count;
     PGconn *conn = conn_open(conninfo, CONN_APPLY, "triggers", err);
@@ -263,7 +261,7 @@ bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables,
                               .which = spared ? NOT_OF_A_SWITCH " AND d.always" : NOT_OF_A_SWITCH,
                               .state = "waiting",
                               .lock_ms = LOCK_MS};
-    if (!note(server, tables, err) || !turn_patiently(server, &turn, &count, wait, err))
+    if (!note(server, tables, err) || !turn_patiently(server, &turn, &count, stop, err))
         return error_context(err, "putting triggers and foreign keys aside");
     if (count > 0)
         log_info("database \"%s\": %d triggers and foreign keys are put aside until it takes the writes"
@@ -277,8 +275,7 @@ bool acting_build(PGconn *server, struct stop *stop, struct error *err)
     int count;
     const struct turn turn = {
         .find = bring_sql, .which = " AND NOT d.always", .state = "back", .lock_ms = LOCK_MS};
-    const struct acting_wait wait = {.stop = stop};
-    return turn_patiently(server, &turn, &count, &wait, err) &&
+    return turn_patiently(server, &turn, &count, stop, err) &&
            acting_finish(server, ACTING_BESIDE_LANES, true, stop, err);
 }
 

@@ -45,17 +45,10 @@ extern const char acting_found_sql[];
  * for their locks. */
 bool acting_take_all(PGconn *server, struct error *err) MUST_CHECK;
 
-struct acting_wait {
-    struct stop *stop;
-    /* What must not wait as long as readers may take; several times a second. NULL: nothing. */
-    bool (*meanwhile)(void *argument, struct error *err);
-    void *argument;
-};
-
 /* What acts on sessions that are opened by `conninfo`. `tables`: only of these and their partitions, as
  * side_tables() gives them; NULL: all. Waits for readers, a moment at a time. */
-bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables,
-                      const struct acting_wait *wait, struct error *err) MUST_CHECK;
+bool acting_put_aside(PGconn *server, const char *conninfo, const char *tables, struct stop *stop,
+                      struct error *err) MUST_CHECK;
 
 /* All that waits on the servers of a side that is about to be live, side by side, each in one transaction,
  * under the switching epoch. Locks are waited for no longer than lock_ms. *count is how many there are. */

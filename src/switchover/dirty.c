@@ -8,8 +8,15 @@
 #include "mapping/rejoin.h"
 #include "pg/conn.h"
 #include "state/journal.h"
+#include "util/clock.h"
 
-enum { KEY_COLUMNS_MAX = 64, COLUMNS_MAX = 1600, KEYS = 1000 };
+enum {
+    KEY_COLUMNS_MAX = 64,
+    COLUMNS_MAX = 1600,
+    KEYS = 1000,      /* of a page */
+    KEYS_MANY = 5000, /* worth a warning */
+    READ_SAMPLE = 20,
+};
 
 /* The way back of one shard: its mappings, and for each how a whole row is read and put. */
 struct way {
@@ -125,29 +132,39 @@ static bool remove_row(struct dirty *dirty, const struct rejoin *rejoin,
     return result != NULL;
 }
 
+/* *rejoin: of a shard that has the mapping. *row: NULL when no shard has the row; else the caller's. */
+static bool find_row(struct dirty *dirty, const char *mapping, const char *const *key,
+                     unsigned columns, const struct rejoin **rejoin, PGresult **row,
+                     struct error *err)
+{
+    *row = NULL;
+    for (unsigned s = 0; s < dirty->count; s++) {
+        const struct rejoin *each = find_rejoin(&dirty->ways[s], mapping);
+        if (each == NULL)
+            continue;
+        *rejoin = each;
+        PGresult *found = conn_query(dirty->ways[s].shard, each->read, (int)columns, key, err);
+        if (found != NULL && PQntuples(found) > 0) {
+            *row = found;
+            return true;
+        }
+        PQclear(found);
+        if (found == NULL)
+            return false;
+    }
+    return true;
+}
+
 /* The shards have it once, or not at all. Removed first: what stands there may be the other shard's. */
 static bool settle_key(struct dirty *dirty, const char *mapping, const char *const *key,
                        unsigned columns, struct error *err)
 {
-    const struct rejoin *rejoin = NULL, *found = NULL;
-    PGresult *row = NULL;
-    bool ok = true;
-    for (unsigned s = 0; ok && found == NULL && s < dirty->count; s++) {
-        const struct rejoin *each = find_rejoin(&dirty->ways[s], mapping);
-        if (each == NULL)
-            continue;
-        rejoin = each;
-        row = conn_query(dirty->ways[s].shard, each->read, (int)columns, key, err);
-        ok = row != NULL;
-        if (ok && PQntuples(row) > 0)
-            found = each;
-        else
-            PQclear(row);
-    }
-    ok = ok && remove_row(dirty, rejoin, key, columns, err) &&
-         (found == NULL || put_row(dirty, found, row, err));
-    if (found != NULL)
-        PQclear(row);
+    const struct rejoin *rejoin = NULL;
+    PGresult *row;
+    bool ok = find_row(dirty, mapping, key, columns, &rejoin, &row, err) &&
+              remove_row(dirty, rejoin, key, columns, err) &&
+              (row == NULL || put_row(dirty, rejoin, row, err));
+    PQclear(row);
     return ok || error_context(err, "reading a dirty key of %s again", mapping);
 }
 
@@ -272,39 +289,202 @@ static bool next_keys(const PGresult *result, int row, struct keys *keys, struct
     return true;
 }
 
-static bool settle_all(struct dirty *dirty, const PGresult *result, int64_t epoch,
+#define JSON_KEY "pg_catalog.array_to_json(key::text[])::text"
+
+/* By pages: a TRUNCATE marks as many keys as a partition has rows. */
+static const char declare_sql[] =
+    "DECLARE dirty_keys NO SCROLL CURSOR FOR SELECT mapping, " JSON_KEY
+    "  FROM (SELECT DISTINCT mapping, key FROM portage.dirty) AS d ORDER BY mapping";
+
+static bool settle_page(struct dirty *dirty, const PGresult *page, struct arena *arena,
+                        struct error *err)
+{
+    struct keys keys;
+    for (int row = 0; row < PQntuples(page); row += (int)keys.count) {
+        arena_clear(arena);
+        if (!next_keys(page, row, &keys, arena, err) || !settle_keys(dirty, &keys, arena, err))
+            return false;
+    }
+    return true;
+}
+
+static bool may_go_on(const struct dirty_limit *limit, unsigned count, struct error *err)
+{
+    if (stop_requested(limit->stop))
+        return stop_error(err);
+    if (clock_monotonic_us() < limit->until_us)
+        return true;
+    error_set(err, ERROR_LIMIT, "the dirty keys could not be read again in time: %u were", count);
+    return error_hint(err, "Give it more time: --timeout. The finding dirty-keys of \"pgportage"
+                           " rollback --dry-run\" says how much.");
+}
+
+static bool settle_all(struct dirty *dirty, const struct dirty_limit *limit, unsigned *count,
                        struct error *err)
 {
     struct arena arena;
-    struct keys keys;
-    bool ok = begin(dirty->source, epoch, err);
+    int rows = KEYS;
+    bool ok = conn_exec(dirty->source, declare_sql, err);
     arena_init(&arena, 256 * 1024);
-    for (int row = 0; ok && row < PQntuples(result); row += (int)keys.count) {
-        ok = next_keys(result, row, &keys, &arena, err) &&
-             settle_keys(dirty, &keys, &arena, err);
-        arena_clear(&arena);
+    while (ok && rows == KEYS) {
+        PGresult *page = conn_query(dirty->source, "FETCH 1000 FROM dirty_keys", 0, NULL, err);
+        rows = page != NULL ? PQntuples(page) : 0;
+        ok = page != NULL && settle_page(dirty, page, &arena, err);
+        PQclear(page);
+        *count += (unsigned)rows;
+        ok = ok && (rows == 0 || may_go_on(limit, *count, err));
     }
     arena_release(&arena);
-    return ok && conn_exec(dirty->source, "COMMIT", err);
+    return ok;
 }
 
-bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count, struct error *err)
+static bool any_marks(struct dirty *dirty, bool *any, struct error *err)
 {
-    PGresult *keys =
-        conn_query(dirty->source,
-                   "SELECT DISTINCT mapping, pg_catalog.array_to_json(key::text[])::text"
-                   "  FROM portage.dirty ORDER BY mapping",
-                   0, NULL, err);
-    if (keys == NULL)
-        return error_context(err, "reading the dirty keys");
-    *count = (unsigned)PQntuples(keys);
-    bool ok = *count == 0 || settle_all(dirty, keys, epoch, err);
-    PQclear(keys);
+    PGresult *result =
+        conn_query_row(dirty->source, "SELECT EXISTS (SELECT FROM portage.dirty)", 0, NULL, err);
+    *any = result != NULL && result_bool(result, 0, 0);
+    PQclear(result);
+    return result != NULL || error_context(err, "reading the dirty keys");
+}
+
+bool dirty_settle(struct dirty *dirty, int64_t epoch, const struct dirty_limit *limit,
+                  unsigned *count, struct error *err)
+{
+    bool any;
+    *count = 0;
+    if (!any_marks(dirty, &any, err) || !any)
+        return err->class == ERROR_NONE;
+    bool ok = begin(dirty->source, epoch, err) && settle_all(dirty, limit, count, err) &&
+              conn_exec(dirty->source, "COMMIT", err);
     struct error ignored = ERROR_INIT;
     if (!ok && !conn_exec(dirty->source, "ROLLBACK", &ignored)) {
         /* the first error tells more */
     }
     return ok;
+}
+
+/* ---- how long that would take ---- */
+
+static const char count_sql[] =
+    "SELECT pg_catalog.count(*) FROM (SELECT DISTINCT mapping, key FROM portage.dirty) AS d";
+
+/* $1: of how many marks one is taken. Of all ages: what came by one TRUNCATE stands together. */
+static const char sample_sql[] =
+    "SELECT mapping, " JSON_KEY " FROM"
+    "  (SELECT DISTINCT mapping, key FROM portage.dirty"
+    "    WHERE (pg_catalog.hashint8(id) & 2147483647) % $1::bigint = 0 LIMIT 1000) AS d"
+    " ORDER BY mapping";
+
+struct sample {
+    int64_t keys, present; /* present: a shard has a row of it */
+    int64_t asked_us;      /* all of them at the shards, as they are asked in the pause */
+    int64_t read, read_us; /* of those that are there */
+};
+
+static bool sample_present(struct dirty *dirty, const struct keys *keys, unsigned shards,
+                           struct sample *sample, struct error *err)
+{
+    int64_t began_us = clock_monotonic_us();
+    for (unsigned k = 0; k < keys->count; k++) {
+        const struct rejoin *rejoin;
+        PGresult *row;
+        if (keys->gone[k] == shards)
+            continue;
+        sample->present++;
+        if (sample->read >= READ_SAMPLE)
+            continue;
+        sample->read++;
+        if (!find_row(dirty, keys->mapping, keys->items[k], keys->columns, &rejoin, &row, err))
+            return false;
+        PQclear(row);
+    }
+    sample->read_us += clock_monotonic_us() - began_us;
+    return true;
+}
+
+static bool sample_keys(struct dirty *dirty, struct keys *keys, struct arena *arena,
+                        struct sample *sample, struct error *err)
+{
+    unsigned shards;
+    int64_t began_us = clock_monotonic_us();
+    keys->gone = arena_zalloc(arena, keys->count * sizeof *keys->gone);
+    if (ask_shards(dirty, keys, &shards, arena, err) == NULL)
+        return false;
+    sample->keys += keys->count;
+    sample->asked_us += clock_monotonic_us() - began_us;
+    return sample_present(dirty, keys, shards, sample, err);
+}
+
+static bool take_sample(struct dirty *dirty, int64_t count, struct sample *sample,
+                        struct error *err)
+{
+    char every[24];
+    const char *const values[] = {every};
+    struct arena arena;
+    struct keys keys;
+    snprintf(every, sizeof every, "%" PRId64, count / KEYS + 1);
+    PGresult *rows = conn_query(dirty->source, sample_sql, 1, values, err);
+    bool ok = rows != NULL;
+    arena_init(&arena, 256 * 1024);
+    for (int row = 0; ok && row < PQntuples(rows); row += (int)keys.count) {
+        arena_clear(&arena);
+        ok = next_keys(rows, row, &keys, &arena, err) &&
+             sample_keys(dirty, &keys, &arena, sample, err);
+    }
+    arena_release(&arena);
+    PQclear(rows);
+    return ok;
+}
+
+/* What the shards are asked is measured; that the source deletes and puts takes as long again for many keys,
+ * and twice for one. */
+static int64_t expected_us(int64_t count, int64_t counted_us, const struct sample *sample)
+{
+    double us = (double)counted_us;
+    if (sample->keys > 0)
+        us += (double)count / (double)sample->keys * 2 * (double)sample->asked_us;
+    if (sample->read > 0)
+        us += (double)count / (double)sample->keys * (double)sample->present * 3 *
+              (double)sample->read_us / (double)sample->read;
+    return (int64_t)us;
+}
+
+static bool count_keys(struct dirty *dirty, int64_t *count, struct error *err)
+{
+    PGresult *result = conn_query_row(dirty->source, count_sql, 0, NULL, err);
+    *count = result != NULL ? result_int(result, 0, 0) : 0;
+    PQclear(result);
+    return result != NULL;
+}
+
+static void tell(int64_t count, int64_t us, int timeout_s, struct findings *findings)
+{
+    char fix[128];
+    double seconds = (double)us / 1e6;
+    bool fits = seconds < timeout_s;
+    snprintf(fix, sizeof fix, "Give it the time: --timeout %.0f. The target takes no writes meanwhile.",
+             2 * seconds + 10);
+    findings_add(findings,
+                 !fits                ? SEVERITY_REFUSE
+                 : count >= KEYS_MANY ? SEVERITY_WARNING
+                                      : SEVERITY_NOTE,
+                 "dirty-keys", NULL, "source", fits ? NULL : fix,
+                 "%" PRId64 " keys are to be read again from the shards in the pause: about %.1f s%s",
+                 count, seconds, fits ? "" : ", more than the switch may take");
+}
+
+bool dirty_foresee(struct dirty *dirty, int timeout_s, struct findings *findings, struct error *err)
+{
+    struct sample sample = {0};
+    int64_t count, began_us = clock_monotonic_us();
+    if (!count_keys(dirty, &count, err))
+        return error_context(err, "counting the dirty keys");
+    int64_t counted_us = clock_monotonic_us() - began_us;
+    if (count > 0 && !take_sample(dirty, count, &sample, err))
+        return error_context(err, "trying how long the dirty keys take");
+    if (count > 0)
+        tell(count, expected_us(count, counted_us, &sample), timeout_s, findings);
+    return true;
 }
 
 bool dirty_forget(PGconn *source, int64_t epoch, struct error *err)

@@ -9,9 +9,17 @@
 #ifndef SWITCHOVER_DIRTY_H
 #define SWITCHOVER_DIRTY_H
 
+#include "mapping/findings.h"
 #include "mapping/mapping.h"
+#include "util/stop.h"
 
 struct dirty;
+
+/* When to give up, which it asks after each page of keys. */
+struct dirty_limit {
+    int64_t until_us;
+    struct stop *stop;
+};
 
 /* Outside the pause: the mappings turned round for each shard, and a session at the source that fires no
  * triggers, if it may. The connections, set and config outlive it. */
@@ -20,9 +28,14 @@ bool dirty_prepare(const struct config *config, const struct mapping_set *set,
                    struct error *err) MUST_CHECK;
 void dirty_free(struct dirty *dirty); /* NULL is fine */
 
-/* In the pause. *count: keys. */
-bool dirty_settle(struct dirty *dirty, int64_t epoch, unsigned *count,
-                  struct error *err) MUST_CHECK;
+/* Before the pause, writing nothing: the finding `dirty-keys`, how many there are and how long they will
+ * take, by a sample of them. It refuses when that is more than `timeout_s`. */
+bool dirty_foresee(struct dirty *dirty, int timeout_s, struct findings *findings,
+                   struct error *err) MUST_CHECK;
+
+/* In the pause, in memory for a thousand keys. *count: keys. */
+bool dirty_settle(struct dirty *dirty, int64_t epoch, const struct dirty_limit *limit,
+                  unsigned *count, struct error *err) MUST_CHECK;
 
 /* Once the source is live again. */
 bool dirty_forget(PGconn *source, int64_t epoch, struct error *err) MUST_CHECK;

@@ -105,6 +105,14 @@ static bool plan_sequences(struct work *work, struct error *err)
     return findings->refused > refused;
 }
 
+static bool prepare_dirty(struct work *work, struct error *err)
+{
+    const struct switching *switching = work->switching;
+    return dirty_prepare(switching->config, switching->set, switching->shards,
+                         switching->shards_count, &work->dirty, err) &&
+           dirty_foresee(work->dirty, switching->options.timeout_s, switching->findings, err);
+}
+
 /* Everything that takes time and touches nobody. Refused when a finding says so. */
 bool step_ready(struct work *work, struct error *err)
 {
@@ -125,10 +133,7 @@ bool step_ready(struct work *work, struct error *err)
     work->drain.lanes = switching->config->lanes;
     work->detail = json_pack("{s:f, s:s}", "marker_ms", (double)readiness.drain_us / 1000, "endpoint",
                              endpoint_name(switching->config));
-    if (switching->findings->refused > 0 || switching->options.dry_run)
-        return true;
-    return is_cutover(work) || dirty_prepare(switching->config, switching->set, switching->shards,
-                                             switching->shards_count, &work->dirty, err);
+    return switching->findings->refused > 0 || is_cutover(work) || prepare_dirty(work, err);
 }
 
 bool step_pause(struct work *work, struct error *err)
@@ -224,9 +229,10 @@ static bool read_positions(struct work *work, struct error *err)
 bool step_check(struct work *work, struct error *err)
 {
     unsigned sequences = 0, dirty = 0, acting;
+    const struct dirty_limit limit = {.until_us = work->until_us, .stop = work->switching->stop};
     if (!work_look_again(work, err))
         return false;
-    if (work->dirty != NULL && !dirty_settle(work->dirty, work->epoch, &dirty, err))
+    if (work->dirty != NULL && !dirty_settle(work->dirty, work->epoch, &limit, &dirty, err))
         return false;
     if (!sequences_set(work->sequences, err) ||
         !sequences_check(work->sequences, &sequences, err) ||

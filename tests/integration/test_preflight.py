@@ -49,6 +49,8 @@ def own_servers(servers):
 SOURCE = [
     ("REVOKE CREATE ON DATABASE {database} FROM portage", "no-create-right", "refuse", "{database}",
      'GRANT CREATE ON DATABASE {database} TO portage;'),
+    ("REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC, portage", "no-temporary-right", "warning",
+     "{database}", "GRANT TEMPORARY ON DATABASE {database} TO portage;"),
     ("ALTER ROLE portage NOREPLICATION", "no-replication-right", "refuse", "portage",
      "ALTER ROLE portage REPLICATION;"),
     ("REVOKE pg_read_all_stats FROM portage", "no-stats-right", "warning", "portage",
