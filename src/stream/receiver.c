@@ -28,8 +28,6 @@ struct reception {
     bool begun;         /* … and a change of it has come */
     bool ours;          /* … which says that the transaction is our own */
     int64_t marker;     /* … id of the marker it wrote for a switch; 0: none */
-    bool *looks;        /* by mapping: of its table a partition was truncated, on the way back … */
-    bool looks_wait;    /* … and there is one */
     lsn_t complete;     /* end of the last transaction that was routed whole … */
     int64_t complete_time; /* … and the server's clock then */
     int64_t fed_us;
@@ -89,7 +87,9 @@ static bool while_waiting(void *context, struct error *err)
 
 enum truncated { TRUNCATED_NOT, TRUNCATED_PARTLY, TRUNCATED_WHOLE };
 
-/* Published is a partitioned table by its leaves; or, on a shard of 13 and later, by its root. */
+/* Of a partitioned table the message names the leaves, also where the root is published (13 and later): only
+ * publish_via_partition_root would hide them. A leaf that is newer than the set has been met before, in its
+ * Relation message (relations.h). */
 static enum truncated truncated(const struct mapping *mapping,
                                 const struct pgoutput_message *message)
 {
@@ -136,46 +136,12 @@ static bool check_back(const struct reception *reception, const struct mapping *
                          mapping->source->name, stream->number, mapping->name);
 }
 
-static void look_later(struct reception *reception, const struct mapping *mapping)
-{
-    reception->looks[mapping->index] = reception->looks_wait = true;
-}
-
-/* Not before it is known that the whole table was not truncated by the same statement. */
-static bool take_looks(struct reception *reception, struct error *err)
-{
-    const struct mapping_set *set = reception->stream->mappings;
-    if (!reception->looks_wait)
-        return true;
-    for (unsigned m = 0; m < set->count; m++) {
-        if (!reception->looks[m])
-            continue;
-        reception->looks[m] = false;
-        if (!check_back(reception, &set->mappings[m], false, err) ||
-            !router_truncate(&reception->router, &set->mappings[m], true, err))
-            return false;
-    }
-    reception->looks_wait = false;
-    return true;
-}
-
-static bool take_truncate_back(struct reception *reception, const struct mapping *mapping,
-                               bool whole, struct error *err)
-{
-    if (!whole) {
-        look_later(reception, mapping);
-        return true;
-    }
-    reception->looks[mapping->index] = false;
-    return check_back(reception, mapping, true, err) &&
-           router_truncate(&reception->router, mapping, false, err);
-}
-
 static bool take_truncate_of(struct reception *reception, const struct mapping *mapping, bool whole,
                              struct error *err)
 {
     if (reception->stream->config->reversed)
-        return take_truncate_back(reception, mapping, whole, err);
+        return check_back(reception, mapping, whole, err) &&
+               router_truncate(&reception->router, mapping, !whole, err);
     return whole ? router_truncate(&reception->router, mapping, false, err)
                  : take_partial_truncate(reception, mapping, err);
 }
@@ -195,20 +161,7 @@ static bool take_truncate(struct reception *reception, const struct pgoutput_mes
             !take_truncate_of(reception, mapping, what == TRUNCATED_WHOLE, err))
             return false;
     }
-    return take_looks(reception, err);
-}
-
-/* The gate of a shard's partition has seen a TRUNCATE of it (gate_sql.h). */
-static void take_gate_marker(struct reception *reception, const char *root)
-{
-    const struct mapping_set *set = reception->stream->mappings;
-    unsigned long oid = strtoul(root, NULL, 10);
-    for (unsigned m = 0; m < set->count; m++) {
-        if (set->mappings[m].source->oid != oid)
-            continue;
-        log_info("%s: a partition was truncated", set->mappings[m].name);
-        look_later(reception, &set->mappings[m]);
-    }
+    return true;
 }
 
 static bool take_marker(struct reception *reception, const struct stream_relation *relation,
@@ -220,9 +173,6 @@ static bool take_marker(struct reception *reception, const struct stream_relatio
         return error_set(err, ERROR_FATAL, "a row of portage.marker is not one of ours");
     if (strcmp(row->values[purpose].bytes, "switch") == 0)
         reception->marker = strtoll(row->values[id].bytes, NULL, 10);
-    else if (reception->stream->config->reversed &&
-             strncmp(row->values[purpose].bytes, "truncate ", 9) == 0)
-        take_gate_marker(reception, row->values[purpose].bytes + 9);
     return true;
 }
 
@@ -240,8 +190,6 @@ static bool take_row(struct reception *reception, const struct pgoutput_message 
         return take_marker(reception, relation, &message->row.new_tuple, err);
     if (reception->ours || relation->role != RELATION_MAPPED)
         return true;
-    if (!take_looks(reception, err))
-        return false;
     atomic_fetch_add_explicit(&reception->stream->changes, 1, memory_order_relaxed);
     return router_row(&reception->router, relation, message, err);
 }
@@ -258,8 +206,6 @@ static void take_begin(struct reception *reception, const struct pgoutput_messag
 static bool take_commit(struct reception *reception, const struct pgoutput_message *message,
                         struct error *err)
 {
-    if (!take_looks(reception, err))
-        return false;
     reception->inside = false;
     reception->complete = message->commit.end_lsn;
     reception->complete_time = message->commit.commit_time;
@@ -350,7 +296,6 @@ static bool receive(const struct receiver *receiver, struct error *err)
     if (conn == NULL)
         return false;
     arena_init(&reception.arena, 64 * 1024);
-    reception.looks = check_calloc(receiver->stream->mappings->count + 1, sizeof *reception.looks);
     reception.relations =
         relations_new(receiver->stream->mappings, receiver->stream->config->reversed);
     router_init(&reception.router, receiver->stream);
@@ -362,7 +307,6 @@ static bool receive(const struct receiver *receiver, struct error *err)
     router_release(&reception.router);
     relations_free(reception.relations);
     arena_release(&reception.arena);
-    free(reception.looks);
     replication_release(&reception.replication);
     conn_close(conn);
     return ok;

@@ -12,17 +12,7 @@
 /* Body of the function. Whatever the session's search_path says, nothing of the user's is called. What it
  * rejects it counts: a sequence is not rolled back with the statement. By its number, because who is
  * rejected may not look into our schema; and where it cannot be counted it is rejected all the same. */
-/* A published root does not tell that a partition was truncated by itself: so this does, in the same
- * transaction. Whoever truncates need not have rights on our tables. */
-#define GATE_BODY_OPEN                                                                             \
-    "BEGIN"                                                                                        \
-    " IF TG_OP OPERATOR(pg_catalog.=) ''TRUNCATE'' THEN"                                           \
-    "  INSERT INTO portage.marker (purpose)"                                                       \
-    "   SELECT pg_catalog.format(''truncate %s %I.%I'',"                                           \
-    "          pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid,"                               \
-    "          TG_TABLE_SCHEMA, TG_TABLE_NAME) FROM pg_catalog.pg_class c"                         \
-    "    WHERE c.oid OPERATOR(pg_catalog.=) TG_RELID AND c.relispartition; END IF;"                \
-    " RETURN NULL; END"
+#define GATE_BODY_OPEN "BEGIN RETURN NULL; END"
 #define GATE_BODY_CLOSED                                                                           \
     "BEGIN"                                                                                        \
     " IF COALESCE(pg_catalog.current_setting(''portage.pass'', true), '''')"                       \
@@ -36,12 +26,11 @@
     " DETAIL = ''{detail}'', HINT = ''{hint}''; END"
 
 /* Expressions of the statement that makes the function; `deadline` is one of type timestamptz. */
-#define GATE_FUNCTION(rights, body)                                                                \
-    "'CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY " rights       \
-    " AS $gate$" body "$gate$'"
-#define GATE_MAKE_OPEN GATE_FUNCTION("DEFINER", GATE_BODY_OPEN)
+#define GATE_FUNCTION(body)                                                                        \
+    "'CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $gate$" body "$gate$'"
+#define GATE_MAKE_OPEN GATE_FUNCTION(GATE_BODY_OPEN)
 #define GATE_MAKE_CLOSED(deadline)                                                                 \
-    "pg_catalog.replace(pg_catalog.replace(" GATE_FUNCTION("INVOKER", GATE_BODY_CLOSED)            \
+    "pg_catalog.replace(pg_catalog.replace(" GATE_FUNCTION(GATE_BODY_CLOSED)                       \
     ", '@deadline@', (" deadline ")::text), '@rejected@',"                                         \
     "  COALESCE(pg_catalog.to_regclass('{name}_rejected')::oid, 0)::text)"
 

@@ -447,6 +447,22 @@ def test_a_partition_by_itself(parted, leaf):
     parted.finish_load_and_compare()
 
 
+def test_a_partition_that_has_just_been_made(parted):
+    """Nobody has seen it yet, and it has no gate: the stream tells."""
+    tenant = parted.shard_sql(0, "SELECT min(tenant) FROM public.t")[0][0]
+    for statement in (
+            "SET ROLE portage; CREATE TABLE public.t_new PARTITION OF public.t FOR VALUES FROM (10000) TO (20000)",
+            f"INSERT INTO public.t SELECT g, {tenant}, g FROM generate_series(10000, 10099) g",
+            "TRUNCATE public.t_new",
+            f"INSERT INTO public.t VALUES (10007, {tenant}, 7)"):
+        parted.shard_sql(0, statement, gated=True)
+    t_is_as_the_shards_have_it(parted)
+    assert rows(parted, "SELECT id FROM public.t WHERE id >= 10000") == [(10007,)]
+    switch(parted, "rollback")
+    parted.portage.wait_for_phase("ready", 30)
+    parted.finish_load_and_compare()
+
+
 def test_partitions_of_a_merge_and_of_a_split_by_a_role_of_little_rights(parted):
     role = parted.shard_sql(1, "SELECT DISTINCT grantee::text FROM information_schema.role_table_grants"
                                " WHERE table_name = 'users' AND grantee ~ '^application_'")[0][0]
