@@ -481,6 +481,35 @@ def state(carried, shard, name="at_place"):
     return carried.shard_sql(shard, "SELECT state FROM portage.deferred WHERE name = %s", [name])[0][0]
 
 
+def looks_again(carried, shard):
+    return carried.shard_servers[shard].sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgportage indexes'"
+        " AND datname = %s AND query LIKE '%%json_each_text%%'", [carried.shard_names[shard]])[0][0] > 0
+
+
+def test_a_row_whose_parent_is_on_its_way_violates_nothing(migration, servers):
+    """Where the role may set session_replication_role keys are validated beside the lanes."""
+    carried = make(migration, LOOSE, STRICT, VISITS, shards=1, targets=[servers(15)])
+    with psycopg.connect(carried.shard_servers[0].dsn(carried.shard_names[0])) as holder:
+        carried.shard_sql(0, AT_PLACE)  # `run` looks a minute later, or when it begins
+        holder.execute("SET portage.pass = on; INSERT INTO public.places VALUES (7)")  # its lane waits
+        carried.source_sql("BEGIN; INSERT INTO public.places VALUES (7);"
+                           "INSERT INTO public.visits SELECT g, 7 FROM generate_series(1, 40) g; COMMIT")
+        wait_until(lambda: carried.shard_sql(0, "SELECT count(*) > 0 FROM public.visits") == [(True,)], 30,
+                   "children without their parent", explain=carried.portage.explain)
+        carried.portage.kill9()
+        carried.shard_sql(0, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
+                             " current_database() AND application_name LIKE 'pgportage%'")
+        carried.portage.restart()
+        wait_until(lambda: looks_again(carried, 0), 30, "the builder to wait for the lanes",
+                   explain=lambda: (state(carried, 0), carried.portage.explain()))
+        assert state(carried, 0) == "back"
+        holder.rollback()
+    wait_until(lambda: state(carried, 0) == "done", 60, "the key", explain=carried.portage.explain)
+    assert not carried.portage.log_contains("stays NOT VALID")
+    carried.finish_load_and_compare()
+
+
 def test_what_is_invalid_beside_the_lanes_is_tried_again(migration, servers):
     carried = make(migration, LOOSE + """
         INSERT INTO public.places SELECT g FROM generate_series(1, 100) g;
