@@ -27,7 +27,7 @@ static bool end(PGconn *conn, bool begun, struct error *err)
     return !begun || conn_exec(conn, "ROLLBACK", err);
 }
 
-/* *result is NULL when the server refuses; *refusal then holds its reason. */
+/* *result is NULL when the server refuses; *refusal then holds its reason. What may work later is an error. */
 static bool ask(PGconn *conn, const char *sql, int count, const char *const *values,
                 PGresult **result, struct error *refusal, struct error *err)
 {
@@ -35,7 +35,7 @@ static bool ask(PGconn *conn, const char *sql, int count, const char *const *val
     if (!conn_exec(conn, "SAVEPOINT portage_ask", err))
         return false;
     *result = conn_query(conn, sql, count, values, refusal);
-    if (*result == NULL && PQstatus(conn) != CONNECTION_OK) {
+    if (*result == NULL && refusal->class == ERROR_RETRY) {
         *err = *refusal;
         return false;
     }
@@ -106,19 +106,22 @@ static bool check_calls(const struct inquiry *inquiry, const struct mapping *map
 static bool check_prepare(const struct inquiry *inquiry, const struct mapping *mapping,
                           PGconn *conn, const char *sql, struct error *err)
 {
-    struct error refusal;
+    struct error refusal = ERROR_INIT;
     bool at_target = conn == inquiry->target;
     if (!conn_exec(conn, "SAVEPOINT portage_ask", err))
         return false;
     PGresult *result = PQprepare(conn, "", sql, 0, NULL);
     bool ok = PQresultStatus(result) == PGRES_COMMAND_OK;
-    if (!ok) {
-        error_clear(&refusal);
+    if (!ok)
         conn_result_error(conn, result, &refusal);
+    PQclear(result);
+    if (refusal.class == ERROR_RETRY) {
+        *err = refusal;
+        return false;
+    }
+    if (!ok)
         refuse(inquiry, mapping, at_target ? "target-type" : "source-type",
                at_target ? "target" : "source", &refusal);
-    }
-    PQclear(result);
     return ok || conn_exec(conn, "ROLLBACK TO SAVEPOINT portage_ask", err);
 }
 

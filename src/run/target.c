@@ -246,12 +246,23 @@ static bool prepare(struct migration *migration, struct error *err)
     return true;
 }
 
+/* Who waits for somebody's lock says so, and tries again: an error of class RETRY. */
+static bool bound_locks(struct migration *migration, struct error *err)
+{
+    bool ok = true;
+    for (unsigned s = 0; ok && s < migration->shards_count; s++)
+        ok = conn_exec(migration->shards[s], "SET lock_timeout = '10s'", err);
+    return ok;
+}
+
 bool target_prepare(const struct config *config, struct error *err)
 {
     struct migration migration;
     if (!migration_open(&migration, config, "prepare", err))
         return false;
-    bool ok = prepare(&migration, err); /* what is open is rolled back with the connection */
+    /* what is open is rolled back with the connection */
+    bool ok = (bound_locks(&migration, err) && prepare(&migration, err)) ||
+              error_context(err, "preparing the target");
     migration_close(&migration);
     return ok;
 }

@@ -268,3 +268,15 @@ def test_a_lane_that_waits_for_a_lock_ends_when_it_is_told_to(plain):
                    explain=plain.portage.explain)
         holder.rollback()
     plain.finish_load_and_compare()
+
+
+def test_O1_who_waits_for_a_lock_of_the_target_says_so(plain):
+    plain.run_until_ready()
+    plain.portage.stop()
+    with plain.shard_servers[0].connect(plain.shard_names[0]) as holder, holder.transaction():
+        holder.execute("LOCK TABLE public.t IN SHARE MODE")
+        plain.portage.start()
+        plain.portage.wait_for_log("lock timeout", 60)
+        assert plain.portage.log_contains("preparing the target")
+    plain.wait_ready()
+    plain.finish_load_and_compare()
