@@ -114,10 +114,12 @@ def clients_go_on(stage):
                explain=stage.bank.log_tail)
 
 
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("victim", CELLS)
-def test_killed_at_each_step(stage, victim):
+def test_killed_at_each_step(stage, victim, step):
     live = "source"
-    for moment in MOMENTS:
+    for state in ("begun", "done"):
+        moment = f"{step}:{state}"
         for _ in range(2):  # there, and back
             command, goal = COMMANDS[live], OTHER[live]
             if command == "cutover":
