@@ -39,13 +39,28 @@ bool gates_close_new(PGconn *shard, const struct mapping_set *set, struct error 
     return ok;
 }
 
+/* A table of somebody else's that has come since is no reason to stop the stream: a switch refuses without
+ * its gate. */
+static bool tell_denied(struct gates *gates, PGconn *conn, struct error *err)
+{
+    if (!gates->denied) {
+        error_context(err, "laying a gate in database \"%s\"; no switch goes without it", PQdb(conn));
+        error_hint(err, "GRANT the table's owner TO \"%s\";", PQuser(conn));
+        log_error_as(LOG_WARNING, err);
+    }
+    gates->denied = true;
+    gates->waiting++;
+    error_clear(err);
+    return true;
+}
+
 static bool lay_some(struct gates *gates, PGconn *conn, const char *tables, int64_t until_us,
                      unsigned *left, struct error *err)
 {
     char busy[256];
     const struct gate_pace pace = {.lock_timeout_ms = LOCK_TIMEOUT_MS, .until_us = until_us};
     if (!gate_lay_some(conn, tables, &pace, left, busy, err))
-        return false;
+        return strcmp(err->sqlstate, "42501") == 0 && tell_denied(gates, conn, err);
     if (busy[0] != '\0')
         log_debug("gate: %s is in use, it is tried again", busy);
     gates->waiting += *left;
@@ -90,7 +105,7 @@ bool gates_tend(struct gates *gates, struct error *err)
         log_info("the gates are laid");
     gates->told |= gates->waiting == 0;
     gates->look_again_us = clock_monotonic_us() + (gates->waiting == 0 ? LOOK_EVERY_US
-                                                   : gates->told       ? AGAIN_US
+                                                   : gates->told || gates->denied ? AGAIN_US
                                                                        : 0);
     return true;
 }

@@ -14,7 +14,8 @@ struct gates {
     struct arena arena;
     const char *source_tables, *target_tables;
     int64_t look_again_us, restore_again_us;
-    bool told; /* that all are there */
+    bool told;   /* that all are there */
+    bool denied; /* told that the role may not lay one */
     unsigned waiting;
 };
 

@@ -144,7 +144,7 @@ static const char bring_sql[] =
 /* $1 ordinal. The first of them; looked at after each. */
 static const char finish_sql[] =
     "SELECT s.sql" ROWS " CROSS JOIN LATERAL (" STEPS ") AS s"
-    " WHERE d.ordinal = $1::int AND d.kind = 'foreign key' ORDER BY s.step LIMIT 1";
+    " WHERE d.ordinal = $1::int AND d.kind = 'foreign key' ORDER BY s.step, s.sql LIMIT 1";
 
 const char acting_unfinished_sql[] =
     "SELECT d.ordinal, s.sql" ROWS

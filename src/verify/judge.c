@@ -84,6 +84,15 @@ static bool is_close(const struct round *round)
     return round->count == 1 && round->suspects[0]->rounds >= CLOSE_AFTER;
 }
 
+static bool is_ordinary(const struct session *session, const struct round *round)
+{
+    for (unsigned i = 0; i < round->count; i++) {
+        if (session_has_own_lanes(session, round->suspects[i]->mapping))
+            return false;
+    }
+    return true;
+}
+
 static bool look(struct session *session, struct round *round, bool *passed,
                  struct judgement *judgement, struct error *err)
 {
@@ -95,8 +104,10 @@ static bool look(struct session *session, struct round *round, bool *passed,
             return false;
     }
     *passed = false;
-    if (!position_now(session, &position, err) ||
-        (is_close(round) && !follow(session, round, &position, passed, err)))
+    if (!position_now(session, &position, err))
+        return false;
+    position.ordinary = is_ordinary(session, round);
+    if (is_close(round) && !follow(session, round, &position, passed, err))
         return false;
     if (!*passed && !position_wait(session, &position, passed, judgement->why_undecided,
                                    sizeof judgement->why_undecided, err))

@@ -74,6 +74,7 @@ struct way {
     PGconn *end;
     char stream[12];
     lsn_t position;
+    const char *lanes; /* only those below this number; NULL: all */
     char what[32]; /* "on shard 1", "from shard 1" */
 };
 
@@ -81,7 +82,8 @@ static struct way way_of(const struct session *session, unsigned shard,
                          const struct position *position)
 {
     struct way way = {.end = session->backward ? session->source : session->shards[shard],
-                      .position = position->at[session->backward ? shard : 0]};
+                      .position = position->at[session->backward ? shard : 0],
+                      .lanes = position->ordinary ? session->lanes : NULL};
     snprintf(way.stream, sizeof way.stream, "%u", session->backward ? shard : 0);
     snprintf(way.what, sizeof way.what, "%s shard %u", session->backward ? "from" : "on", shard);
     return way;
@@ -89,11 +91,12 @@ static struct way way_of(const struct session *session, unsigned shard,
 
 static bool read_progress(const struct way *way, lsn_t *progress, struct error *err)
 {
-    const char *const values[] = {way->stream};
+    const char *const values[] = {way->stream, way->lanes};
     PGresult *result = conn_query_row(way->end,
                                       "SELECT COALESCE((SELECT progress FROM portage.lane"
-                                      "   WHERE stream = $1::int ORDER BY progress LIMIT 1), '0/0')",
-                                      1, values, err);
+                                      "   WHERE stream = $1::int AND ($2::int IS NULL OR lane < $2::int)"
+                                      "   ORDER BY progress LIMIT 1), '0/0')",
+                                      2, values, err);
     bool ok = result != NULL && result_lsn(result, 0, 0, progress, err);
     PQclear(result);
     return ok || error_context(err, "reading the progress of the stream %s", way->what);

@@ -2,6 +2,7 @@
 
 #include "pg/conn.h"
 #include "state/journal.h"
+#include "state/setting.h"
 #include "verify/reading.h"
 
 static bool read_direction(struct session *session, struct error *err)
@@ -19,6 +20,24 @@ static bool read_direction(struct session *session, struct error *err)
     return result != NULL;
 }
 
+/* As the migration was begun, not as portage.yaml is now. */
+static bool read_lanes(struct session *session, struct error *err)
+{
+    return setting_get(session->shards[0], "whole_tables", &session->whole_tables, err) &&
+           setting_get(session->shards[0], "lanes", &session->lanes, err);
+}
+
+bool session_has_own_lanes(const struct session *session, const struct mapping *mapping)
+{
+    size_t length = strlen(mapping->name);
+    for (const char *line = session->whole_tables; line != NULL && *line != '\0';
+         line = strchr(line, '\n') + 1) {
+        if (strncmp(line, mapping->name, length) == 0 && line[length] == '\n')
+            return true;
+    }
+    return false;
+}
+
 bool session_open(struct session *session, struct error *err)
 {
     const struct config *config = session->config;
@@ -32,7 +51,7 @@ bool session_open(struct session *session, struct error *err)
         session->shards[s] = conn_open(config->shards[s].text, kind, "verify", err);
         ok = session->shards[s] != NULL || error_context(err, "shard %u", s);
     }
-    ok = ok && read_direction(session, err);
+    ok = ok && read_direction(session, err) && read_lanes(session, err);
     if (!ok)
         session_close(session);
     return ok;
@@ -44,8 +63,11 @@ void session_close(struct session *session)
     for (unsigned s = 0; session->shards != NULL && s < session->shards_count; s++)
         conn_close(session->shards[s]);
     free(session->shards);
+    free(session->whole_tables);
+    free(session->lanes);
     session->source = NULL;
     session->shards = NULL;
+    session->whole_tables = session->lanes = NULL;
 }
 
 bool session_prepare(struct session *session, const struct mapping *mapping, struct error *err)

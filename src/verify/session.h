@@ -39,11 +39,16 @@ struct session {
     PGconn *source;
     PGconn **shards;
     unsigned shards_count;
+    char *whole_tables; /* names of the mappings whose changes have lanes of their own, a line each … */
+    char *lanes;        /* … from this number on; both NULL: there are none */
 };
 
 /* Connects; on error nothing stays open. Shared parts of `session` are set by the caller. */
 bool session_open(struct session *session, struct error *err) MUST_CHECK;
 void session_close(struct session *session);
+
+/* Whether its changes have other lanes than most: those of tables copied whole. */
+bool session_has_own_lanes(const struct session *session, const struct mapping *mapping);
 
 /* Whether to give up: the pass has failed, or nobody wants it any more. */
 bool session_stopped(const struct session *session);

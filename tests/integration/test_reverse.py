@@ -410,4 +410,6 @@ def test_a_partition_made_while_the_target_is_live(migration):
                          "UPDATE public.t SET n = -n")
     carried.shard_sql(1, "CREATE TABLE public.t_1 PARTITION OF public.t FOR VALUES FROM (2000) TO (4000)")
     switch.wait_back()
+    # It is the superuser's: the stream goes on, and says that it gets no gate.
+    carried.portage.wait_for_log("permission denied for table t_1")
     assert carried.compare().differences == 0, str(carried.compare())
