@@ -13,7 +13,7 @@ enum {
     IDLE_WAIT_US = 10 * 1000, /* how soon an idle lane follows the receiver's position */
     STALL_WAIT_US = 100 * 1000,
     OTHERS_WAIT_US = 500 * 1000, /* how long a lane that needs another stream leaves it alone */
-    PROGRESS_EVERY_US = 1000 * 1000, /* how often an idle lane writes its progress */
+    PROGRESS_EVERY_US = 200 * 1000, /* how often an idle lane writes its progress */
     COMMIT_EVERY_US = 10 * 1000,     /* commits are so far apart, unless something waits for one */
 };
 

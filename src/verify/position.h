@@ -11,8 +11,8 @@
 /* Of each server of the live side; the others are 0. */
 struct position {
     lsn_t at[SESSION_SHARDS_MAX];
-    /* Nothing that has lanes of its own is asked for: those lanes, mostly idle, tell where they are once a
-     * second, and are not waited for. */
+    /* Nothing that has lanes of its own is asked for: those lanes, mostly idle, tell where they are some
+     * times a second, and are not waited for. */
     bool ordinary;
 };
 struct horizon {
