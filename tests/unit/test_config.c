@@ -365,6 +365,8 @@ static void test_errors_of_whole_files(void **state)
     static const char *const rows[][2] = {
         {"", ": cannot be read as YAML"},
         {"- a\n", ":1:1: the file holds no mapping"},
+        {"%YAML 1.1\n", ":1:1: a line begins with %"},
+        {"source: a\n%\xE9\x59", ":2:1: a line begins with %"},
         {"tables: {t: identical}\ntarget: {shards: a}\n", ":1:1: \"source\" is missing"},
         {"source: a\ntables: {t: identical}\n", ":1:1: \"target\" is missing"},
         {"target: {schema: a}\n", ":1:10: \"target\" has no shards"},
