@@ -5,11 +5,9 @@
 #include "cli/command.h"
 #include "run/propose.h"
 
-enum { SHARDS_MAX = 64 };
-
 struct init_options {
     const char *source;
-    const char *shards[SHARDS_MAX];
+    const char *shards[CONFIG_SHARDS_MAX];
     unsigned shards_count;
 };
 
@@ -18,7 +16,7 @@ static bool read_options(const struct command_line *line, struct init_options *o
     for (int i = 1; i + 1 < line->argc; i += 2) {
         if (strcmp(line->argv[i], "--source") == 0)
             options->source = line->argv[i + 1];
-        else if (strcmp(line->argv[i], "--shard") == 0 && options->shards_count < SHARDS_MAX)
+        else if (strcmp(line->argv[i], "--shard") == 0 && options->shards_count < CONFIG_SHARDS_MAX)
             options->shards[options->shards_count++] = line->argv[i + 1];
         else
             return false;

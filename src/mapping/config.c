@@ -353,9 +353,9 @@ static bool read_target(const struct reader *reader, struct fy_node *node)
     }
     if (config->shards_count == 0)
         return reader_refuse(reader, node, shape, "\"target\" has no shards");
-    return config->shards_count <= 64 ||
-           reader_refuse(reader, node, NULL, "\"target\" has %u shards; 64 are possible",
-                         config->shards_count);
+    return config->shards_count <= CONFIG_SHARDS_MAX ||
+           reader_refuse(reader, node, NULL, "\"target\" has %u shards; %d are possible",
+                         config->shards_count, CONFIG_SHARDS_MAX);
 }
 
 /* verify, throttle: their keys are settings under their names. */

@@ -11,6 +11,8 @@
 #include "util/arena.h"
 #include "util/error.h"
 
+enum { CONFIG_SHARDS_MAX = 64 };
+
 struct config_inverse {
     struct config_text column; /* of the source */
     struct config_text expr;   /* over target columns */

@@ -240,6 +240,11 @@ static struct config_mapping reversed_mapping(const struct mapping_set *set,
     };
 }
 
+const char *invert_slot(const struct config *config, unsigned shard, struct arena *arena)
+{
+    return name_join(arena, config->slot, arena_printf(arena, "_back_%u", shard));
+}
+
 void invert_servers(const struct config *config, unsigned shard, struct arena *arena,
                     struct config *back)
 {
@@ -252,7 +257,7 @@ void invert_servers(const struct config *config, unsigned shard, struct arena *a
     back->schema_file = NULL;
     back->shard_by_count = back->accept_losses_count = 0;
     back->verify_every_s = 0;
-    back->slot = name_join(arena, config->slot, arena_printf(arena, "_back_%u", shard));
+    back->slot = invert_slot(config, shard, arena);
     back->publication = name_join(arena, config->publication, "_back");
     back->mappings_count = 0;
     back->mappings = NULL;

@@ -63,6 +63,9 @@ bool inverse_check_given(const struct config *config, const struct config_invers
 void invert_config(const struct mapping_set *set, const struct config *config, unsigned shard,
                    struct arena *arena, struct config *back);
 
+/* The slot of the way back from a shard, on that shard. */
+const char *invert_slot(const struct config *config, unsigned shard, struct arena *arena);
+
 /* The same without mappings: servers, slot and publication. */
 void invert_servers(const struct config *config, unsigned shard, struct arena *arena,
                     struct config *back);

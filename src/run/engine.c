@@ -292,8 +292,7 @@ static bool check_direction(struct engine *engine, struct error *err)
     if (live == ours)
         return true;
     engine->turned = true;
-    return error_set(err, ERROR_RETRY, "the %s is live now",
-                     side_name(live));
+    return error_set(err, ERROR_RETRY, "the %s is live now", side_name(live));
 }
 
 /* A TRUNCATE may set a table back to its beginning at the very moment when its copy was over. */

@@ -5,6 +5,7 @@
 #include "endpoint/endpoint.h"
 #include "pg/conn.h"
 #include "run/migration.h"
+#include "run/trouble.h"
 #include "state/journal.h"
 #include "switchover/restore.h"
 #include "switchover/switch.h"
@@ -20,8 +21,8 @@ struct settler {
     pthread_t thread;
     PGconn *control;
     int64_t act_again_us, wait_us;
-    char verb[16];   /* of the switch that was left */
-    char told[1024]; /* the last trouble, said once */
+    char verb[16]; /* of the switch that was left */
+    struct trouble trouble;
     bool told_endpoint;
 };
 
@@ -89,10 +90,8 @@ static bool put_right(struct settler *settler, const struct journal_abandoned *a
 
 static void tell_trouble(struct settler *settler, struct error *err)
 {
-    if (stop_requested(&settler->stop) ||
-        strncmp(settler->told, err->message, sizeof settler->told - 1) == 0)
+    if (stop_requested(&settler->stop) || !trouble_is_new(&settler->trouble, err))
         return;
-    snprintf(settler->told, sizeof settler->told, "%s", err->message);
     error_context(err, "settling the %s that was left", settler->verb);
     if (err->hint[0] == '\0')
         error_hint(err, "It is tried again. \"pgportage %s --abort\" does it from a host that reaches"
@@ -106,7 +105,7 @@ static void forget(struct settler *settler)
     settler->act_again_us = 0;
     settler->wait_us = LOOK_EVERY_US;
     settler->told_endpoint = false;
-    settler->told[0] = '\0';
+    trouble_is_over(&settler->trouble);
 }
 
 static void act(struct settler *settler, const struct journal_abandoned *abandoned)

@@ -65,7 +65,6 @@ static const struct question shard_questions[] = {
     {BAD, "not-copied",
      "SELECT mapping, pg_catalog.count(*) || ' ranges of it are not copied yet', NULL"
      "  FROM portage.range WHERE NOT done GROUP BY mapping"},
-    {BAD, "dead-letter", NULL}, /* see ask_dead_letters() */
 };
 
 static const struct question target_questions[] = {
@@ -142,8 +141,6 @@ static bool ask(const struct readiness *readiness, PGconn *conn, const char *ser
                 const struct question *questions, size_t count, struct error *err)
 {
     for (size_t q = 0; q < count; q++) {
-        if (questions[q].sql == NULL)
-            continue;
         PGresult *result = conn_query(conn, questions[q].sql, 0, NULL, err);
         if (result == NULL && may_not_look(readiness, server, &questions[q], err))
             continue;
@@ -213,14 +210,13 @@ static bool slot_active(PGconn *conn, const char *slot, bool *exists, bool *acti
 }
 
 /* The forward slot for the source, the shard's one for the way back. */
-static void slot_name(const struct readiness *readiness, const struct side *side, unsigned server,
-                      char name[128])
+static const char *slot_of(const struct readiness *readiness, const struct side *side,
+                           unsigned server)
 {
-    const char *slot = readiness->switching->config->slot;
-    if (side->which == SIDE_SOURCE)
-        snprintf(name, 128, "%s", slot);
-    else
-        snprintf(name, 128, "%s_back_%u", slot, server);
+    const struct switching *switching = readiness->switching;
+    return side->which == SIDE_SOURCE
+               ? switching->config->slot
+               : invert_slot(switching->config, server, switching->findings->arena);
 }
 
 /* *server is one whose slot nobody reads; from->count when there is none. */
@@ -228,9 +224,8 @@ static bool find_idle(const struct readiness *readiness, unsigned *server, bool 
                       struct error *err)
 {
     for (*server = 0; *server < readiness->from->count; ++*server) {
-        char slot[128];
+        const char *slot = slot_of(readiness, readiness->from, *server);
         bool active;
-        slot_name(readiness, readiness->from, *server, slot);
         if (!slot_active(readiness->from->conns[*server], slot, exists, &active, err))
             return false;
         if (!active)
@@ -246,7 +241,7 @@ static bool check_streaming(const struct readiness *readiness, struct error *err
     int64_t until_us = clock_monotonic_us() + (int64_t)switching->options.max_lag_s * 1000000;
     bool exists;
     unsigned idle;
-    char slot[128], server[24];
+    char server[24];
     for (;;) {
         if (!find_idle(readiness, &idle, &exists, err))
             return false;
@@ -257,7 +252,7 @@ static bool check_streaming(const struct readiness *readiness, struct error *err
         if (stop_wait(switching->stop, STREAM_POLL_US))
             return stop_error(err);
     }
-    slot_name(readiness, readiness->from, idle, slot);
+    const char *slot = slot_of(readiness, readiness->from, idle);
     findings_add(switching->findings, SEVERITY_REFUSE, "not-streaming", NULL,
                  side_server(readiness->from, idle, server),
                  "Look at the log of \"pgportage run\".",
@@ -387,12 +382,16 @@ static bool read_way_slot(PGconn *conn, const char *slot, struct way_slot *state
     return true;
 }
 
-static void no_way_back(const struct readiness *readiness, const char *object, const char *fix,
-                        const char *format, const char *slot)
+static void PRINTF_LIKE(4, 5)
+    no_way_back(const struct readiness *readiness, const char *object, const char *fix,
+                const char *format, ...)
 {
     const struct switch_options *options = &readiness->switching->options;
     char reason[256];
-    snprintf(reason, sizeof reason, format, slot);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(reason, sizeof reason, format, args);
+    va_end(args);
     findings_add(readiness->switching->findings,
                  options->without_way_back ? SEVERITY_WARNING : SEVERITY_REFUSE, "way-back", NULL,
                  object, fix, "%s", reason);
@@ -419,7 +418,7 @@ static bool check_way_lanes(const struct readiness *readiness, unsigned stream, 
         if (result_int(result, 0, 0) > 0 ||
             result_int(result, 0, 1) < readiness->switching->config->lanes)
             no_way_back(readiness, side_server(readiness->from, s, server), RUN_MAKES_IT,
-                        "has no lanes for the way back, or they are behind its slot%s", "");
+                        "has no lanes for the way back, or they are behind its slot");
         PQclear(result);
     }
     return true;
@@ -454,9 +453,9 @@ static bool wait_for_rest(const struct readiness *readiness, unsigned server, co
 static bool check_way_back(const struct readiness *readiness, struct error *err)
 {
     for (unsigned s = 0; s < readiness->to->count; s++) {
-        char slot[128], server[24];
+        const char *slot = slot_of(readiness, readiness->to, s);
         struct way_slot state;
-        slot_name(readiness, readiness->to, s, slot);
+        char server[24];
         side_server(readiness->to, s, server);
         if (!wait_for_rest(readiness, s, slot, &state, err) ||
             (state.exists && !check_way_lanes(readiness, s, state.at, err)))

@@ -6,8 +6,6 @@
 #include "switchover/gate.h"
 #include "util/log.h"
 
-enum { SERVERS_MAX = 1025 };
-
 static bool close_side(const struct side *side, const char *live, int64_t epoch, struct error *err)
 {
     const struct gate_words words = gate_words_live(live);
@@ -62,11 +60,11 @@ static bool agree(const struct side sides[2], bool *do_agree, struct error *err)
 static bool restore_locked(const struct side sides[2], struct error *err)
 {
     const struct side *target = &sides[SIDE_TARGET];
-    PGconn *servers[SERVERS_MAX];
+    PGconn *servers[CONFIG_SHARDS_MAX + 1];
     bool do_agree;
     int64_t epoch;
     enum which_side live;
-    CHECK(target->count < SERVERS_MAX);
+    CHECK(target->count <= CONFIG_SHARDS_MAX);
     memcpy(servers, target->conns, target->count * sizeof *servers);
     servers[target->count] = sides[SIDE_SOURCE].conns[0];
     if (!agree(sides, &do_agree, err))

@@ -86,9 +86,12 @@ static bool is_close(const struct round *round)
 
 static bool is_ordinary(const struct session *session, const struct round *round)
 {
+    const struct mapping *last = NULL;
     for (unsigned i = 0; i < round->count; i++) {
-        if (session_has_own_lanes(session, round->suspects[i]->mapping))
+        const struct mapping *mapping = round->suspects[i]->mapping;
+        if (mapping != last && session_has_own_lanes(session, mapping))
             return false;
+        last = mapping;
     }
     return true;
 }

@@ -61,7 +61,7 @@ bool horizon_newest(struct session *session, struct horizon *newest, struct erro
 
 bool horizon_passed(const struct horizon *oldest, const struct horizon *newest)
 {
-    for (unsigned l = 0; l < SESSION_SHARDS_MAX; l++) {
+    for (unsigned l = 0; l < CONFIG_SHARDS_MAX; l++) {
         if (oldest->xid[l] < newest->xid[l])
             return false;
     }

@@ -10,13 +10,13 @@
 
 /* Of each server of the live side; the others are 0. */
 struct position {
-    lsn_t at[SESSION_SHARDS_MAX];
+    lsn_t at[CONFIG_SHARDS_MAX];
     /* Nothing that has lanes of its own is asked for: those lanes, mostly idle, tell where they are some
      * times a second, and are not waited for. */
     bool ordinary;
 };
 struct horizon {
-    uint64_t xid[SESSION_SHARDS_MAX];
+    uint64_t xid[CONFIG_SHARDS_MAX];
 };
 
 /* Behind everything that can be seen there now. */

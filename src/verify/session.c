@@ -41,7 +41,6 @@ bool session_has_own_lanes(const struct session *session, const struct mapping *
 bool session_open(struct session *session, struct error *err)
 {
     const struct config *config = session->config;
-    CHECK(config->shards_count <= SESSION_SHARDS_MAX);
     session->shards_count = config->shards_count;
     session->shards = check_calloc(config->shards_count, sizeof *session->shards);
     enum conn_kind kind = session->writes ? CONN_APPLY : CONN_SESSION;

@@ -24,8 +24,6 @@ struct verify_options {
     bool fresh;          /* do not go on from where an earlier run was */
 };
 
-enum { SESSION_SHARDS_MAX = 64 };
-
 struct session {
     const struct config *config;
     const struct mapping_set *set; /* bound from config */

@@ -33,10 +33,7 @@ static const char *const seeds[] = {
 
 bool fuzz_seed(unsigned number, struct buffer *bytes)
 {
-    if (number >= sizeof seeds / sizeof seeds[0])
-        return false;
-    buffer_puts(bytes, seeds[number]);
-    return true;
+    return fuzz_seed_of(seeds, sizeof seeds / sizeof seeds[0], number, bytes);
 }
 
 static void read_path(const char *path)

@@ -66,6 +66,11 @@ BEGIN
     END IF;
 END $$;
 """
+PLACE_SQL = """
+CREATE TEMP TABLE place (k {kind}) PARTITION BY HASH (k);
+SELECT n FROM generate_series(1, {upto}) AS n
+ WHERE satisfies_hash_partition('place'::regclass, {shards}, {shard}, n::{kind});
+"""
 LANES_SQL = "SELECT lane, progress FROM portage.lane ORDER BY lane"
 
 
@@ -128,6 +133,11 @@ class Migration:
         application would."""
         return self.shard_servers[shard].sql(query, parameters, self.shard_names[shard],
                                              **passing(gated))
+
+    def keys_of(self, shard, upto, kind="bigint"):
+        """Which keys belong on a shard, by the server's own hash."""
+        return [key for key, in self.shard_sql(shard, PLACE_SQL.format(
+            kind=kind, upto=upto, shards=len(self.shard_names), shard=shard))]
 
     def run_until_ready(self, timeout=READY_TIMEOUT):
         self.portage.start()

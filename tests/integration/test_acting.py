@@ -4,13 +4,13 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
 import threading
 import time
 
 import psycopg
 import pytest
 
+from harness.cutover import InBackground
 from harness.polling import wait_until
 
 # Partitioned tables and plain ones. Who made a trigger fire is on record.
@@ -64,11 +64,7 @@ SELECT tgrelid::regclass::text, tgname, tgenabled::text FROM pg_trigger g
    AND COALESCE(to_jsonb(g)->>'tgparentid', '0') = '0' ORDER BY 1, 2
 """
 ALL_KEYS = [("events", "of_order"), ("orders", "orders_customer_fkey")]
-PLACE_SQL = """
-CREATE TEMP TABLE place (k bigint) PARTITION BY HASH (k);
-SELECT n FROM generate_series(1, 400) AS n
- WHERE satisfies_hash_partition('place'::regclass, 2, {shard}, n::bigint);
-"""
+PACE_SECONDS = 0.004  # between two writes of one client
 CLOSED, ORPHAN, DOUBLE = "57P06", "23503", "23505"
 QUICK = ("--verified-within", "86400")
 
@@ -106,19 +102,18 @@ class Application:
     def work(self, shard):
         carried = self.carried
         dice = random.Random(self.seed * 10 + shard)
-        customers = [key for key, in carried.shard_sql(shard, PLACE_SQL.format(shard=shard))]
+        customers = carried.keys_of(shard, 400)
         number = 1_000_000
         try:
             with carried.source_server.connect(carried.name, application_name="application") as source, \
                     carried.shard_servers[shard].connect(carried.shard_names[shard],
                                                          application_name="application") as target:
                 side, conns = "source", {"source": source, "target": target}
-                while not self.stopping.is_set():
+                while not self.stopping.wait(PACE_SECONDS):
                     number += 1
                     write = self.some_write(dice, dice.choice(customers), number)
                     if not self.write(conns[side], side, shard, *write):
                         side = "target" if side == "source" else "source"
-                    time.sleep(0.004)
         except Exception as error:  # pylint: disable=broad-except
             self.errors.append(repr(error))
 
@@ -326,21 +321,6 @@ def test_R8_there_and_back_and_there_again_under_load(unprivileged):
 
 
 # ---- half done ----
-
-class InBackground:
-    """A command that is at work while the test does something."""
-
-    def __init__(self, carried, *arguments, env=None):
-        portage = carried.instance(f"b{len(carried.instances)}", env=env)
-        self.process = subprocess.Popen(portage.command_line(*arguments), env=portage.env, text=True,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
-
-    def wait(self, code, timeout=60):
-        out, err = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == code, f"{self.process.returncode}\n{out}{err}"
-        return out + err
-
 
 @contextlib.contextmanager
 def holding(carried, shard, table="public.audit"):

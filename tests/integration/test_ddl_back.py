@@ -18,11 +18,6 @@ PARTITIONED = """CREATE TABLE public.t (id bigint PRIMARY KEY, n int) PARTITION 
     CREATE TABLE public.t_1 PARTITION OF public.t FOR VALUES FROM (1000) TO (5000);"""
 BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
 QUICK = ("--verified-within", "86400")
-PLACE_SQL = """
-CREATE TEMP TABLE place (k bigint) PARTITION BY HASH (k);
-SELECT n FROM generate_series(1, {upto}) AS n
- WHERE satisfies_hash_partition('place'::regclass, 2, {shard}, n::bigint);
-"""
 
 
 def switch(carried, verb):
@@ -42,10 +37,6 @@ def make_live(migration, target=DDL, **more):
     return carried
 
 
-def keys_of(carried, shard, upto=4000):
-    return [key for key, in carried.shard_sql(shard, PLACE_SQL.format(shard=shard, upto=upto))]
-
-
 class ShardWriters(Writers):
     """Of one shard: each key is one that belongs there."""
 
@@ -60,7 +51,7 @@ def load(carried):
     writers = []
     for shard in range(2):
         table = TableSpec("public.t", "id", {"n": lambda dice: dice.randint(1, 999)},
-                          keys=keys_of(carried, shard))
+                          keys=carried.keys_of(shard, 4000))
         writers.append(ShardWriters(carried.shard_servers[shard].dsn(
             carried.shard_names[shard], **passing(gated=True)), [table], seed=shard, threads=2,
             rate=100).start())
@@ -182,7 +173,7 @@ def test_partitions_that_come_and_go(servers, migration, version):
         wait_until(lambda: all(carried.shard_sql(shard, bound)[0][0] > 0 for shard in range(2)), 30,
                    "the partition to be published", explain=carried.portage.explain)
         for shard in range(2):
-            late = [key for key in keys_of(carried, shard, 9000) if key >= 5000][:50]
+            late = [key for key in carried.keys_of(shard, 9000) if key >= 5000][:50]
             carried.shard_sql(shard, f"INSERT INTO public.t SELECT k, 1 FROM unnest(ARRAY{late}) k", gated=True)
         for each in writers:
             each.wait_for_transactions(20)
@@ -194,7 +185,7 @@ def test_partitions_that_come_and_go(servers, migration, version):
 
 def test_a_partition_that_was_written_to_before_it_was_published(servers, migration):
     carried = make_live(migration, PARTITIONED, targets=[servers(12, "partitions")])
-    late = [key for key in keys_of(carried, 0, 9000) if key >= 5000][:5]
+    late = [key for key in carried.keys_of(0, 9000) if key >= 5000][:5]
     carried.shard_sql(0, "SET ROLE portage; CREATE TABLE public.t_2 PARTITION OF public.t FOR VALUES FROM (5000) TO (9000);"
                          f"INSERT INTO public.t SELECT k, 1 FROM unnest(ARRAY{late}) k")
     assert carried.portage.wait(30) == 3

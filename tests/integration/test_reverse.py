@@ -102,11 +102,6 @@ tables:
   public.addresses: {from: public.people, select: "id, street", shard_by: id}
   public.currencies: {shard_by: everywhere}
 """
-PLACE_SQL = """
-CREATE TEMP TABLE place (k {type}) PARTITION BY HASH (k);
-SELECT n FROM generate_series(1, {upto}) AS n
- WHERE satisfies_hash_partition('place'::regclass, 2, {shard}, n::{type});
-"""
 
 
 class Switch:
@@ -156,12 +151,6 @@ class Switch:
                    explain=self.carried.portage.explain)
 
 
-def keys_of(carried, shard, upto, kind="bigint"):
-    """Which keys belong on a shard."""
-    return [key for key, in carried.shard_sql(
-        shard, PLACE_SQL.format(type=kind, upto=upto, shard=shard))]
-
-
 @pytest.fixture
 def carried(migration):
     made = migration(SOURCE, TARGET, MAPPING)
@@ -174,8 +163,8 @@ def dirty(carried):
 
 
 def write_by_hand(carried, shard):
-    customers = keys_of(carried, shard, 90)
-    ids = keys_of(carried, shard, 400, "integer")
+    customers = carried.keys_of(shard, 90)
+    ids = carried.keys_of(shard, 400, "integer")
     a, b = customers[:2]
     carried.shard_sql(shard, f"""
         INSERT INTO public.orders VALUES ({5000 + shard}, {a}, 1234, 'new', '{{x,"y z",NULL}}', '\\x00ff');
@@ -227,7 +216,7 @@ def hold_stream(carried, stream):
 def test_a_row_moves_from_shard_to_shard(carried, first):
     switch = Switch(carried)
     switch.to_target()
-    old, new = keys_of(carried, 0, 90)[0], keys_of(carried, 1, 90)[0]
+    old, new = carried.keys_of(0, 90)[0], carried.keys_of(1, 90)[0]
     moved = [row for row, in carried.shard_sql(
         0, f"SELECT id FROM public.orders WHERE customer_id = {old} ORDER BY id LIMIT 3")]
     with hold_stream(carried, 0 if first == "insert" else 1):
@@ -274,8 +263,8 @@ class ShardWriters(Writers):
 
 
 def shard_tables(carried, shard):
-    customers = keys_of(carried, shard, 97)
-    ids = keys_of(carried, shard, 600, "integer")
+    customers = carried.keys_of(shard, 97)
+    ids = carried.keys_of(shard, 600, "integer")
     # Rows stay on their shard; ids of orders are told apart by their remainder.
     orders = TableSpec("public.orders", "id", {
         "customer_id": lambda dice: dice.choice(customers),
@@ -386,7 +375,7 @@ def test_a_unique_value_that_another_shard_must_free_first(migration):
                         ddl, BY_ID).run_until_ready()
     switch = Switch(carried)
     switch.to_target()
-    giver, taker = (keys_of(carried, shard, 50)[0] for shard in range(2))
+    giver, taker = (carried.keys_of(shard, 50)[0] for shard in range(2))
     said = carried.source_server.log_position()
     with hold_stream(carried, 0):
         carried.shard_sql(0, f"UPDATE public.t SET name = 'freed' WHERE id = {giver}")
@@ -403,7 +392,7 @@ def test_a_partition_made_while_the_target_is_live(migration):
     carried = migration(source + ROWS, target, BY_ID).run_until_ready()
     switch = Switch(carried)
     switch.to_target()
-    late = [key for key in keys_of(carried, 0, 3000) if key > 2000][:20]
+    late = [key for key in carried.keys_of(0, 3000) if key > 2000][:20]
     carried.shard_sql(0, "CREATE TABLE public.t_1 PARTITION OF public.t FOR VALUES FROM (2000) TO (4000);"
                          f"INSERT INTO public.t SELECT k, 1 FROM unnest(ARRAY{late}) k;"
                          f"DELETE FROM public.t WHERE id = {late[0]};"

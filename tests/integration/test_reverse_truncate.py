@@ -276,21 +276,13 @@ class ShardWriters(Writers):
         return dice.choice(table.keys)
 
 
-def keys_of(carried, shard, upto):
-    place = f"place_{random.getrandbits(32)}"
-    return [key for key, in carried.shard_sql(shard, f"""
-        CREATE TEMP TABLE {place} (k bigint) PARTITION BY HASH (k);
-        SELECT n FROM generate_series(1, {upto}) AS n
-         WHERE satisfies_hash_partition('{place}'::regclass, 2, {shard}, n::bigint)""")]
-
-
 def start_writers(carried, shard, seed, truncate):
-    customers = keys_of(carried, shard, 97)
+    customers = carried.keys_of(shard, 97)
     orders = TableSpec("public.orders", "id", {
         "customer_id": lambda dice: dice.choice(customers),
         "note": lambda dice: dice.choice([None, "short", "z" * dice.randint(1, 9000)]),
     }, keys=[key for key in range(10000, 14000) if key % 2 == shard])
-    ids = keys_of(carried, shard, 600)
+    ids = carried.keys_of(shard, 600)
     users = TableSpec("public.users", "id", {"full_name": lambda dice: str(dice.random())}, keys=ids,
                       moves=False, truncate=truncate)
     addresses = TableSpec("public.addresses", "id", {"street": lambda dice: str(dice.random())}, keys=ids,
