@@ -63,7 +63,7 @@ static bool hooked_pause(void *state, enum which_side to, struct error *err)
     hooked->paused_since_us = clock_monotonic_us();
     if (run_phase(hooked, "pause", to, hooked->stop, err))
         return true;
-    if (!hooked_restore(state, other_side(to), &ignored))
+    if (!hooked_restore(state, side_other(to), &ignored))
         error_hint(err, "Its phase \"restore\" failed as well: %.900s", ignored.message);
     return false;
 }

@@ -24,9 +24,4 @@ extern const struct endpoint_ops endpoint_dns;
 extern const struct endpoint_ops endpoint_command;
 extern const struct endpoint_ops endpoint_none;
 
-static inline enum which_side other_side(enum which_side side)
-{
-    return side == SIDE_SOURCE ? SIDE_TARGET : SIDE_SOURCE;
-}
-
 #endif

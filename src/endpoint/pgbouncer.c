@@ -179,7 +179,7 @@ static bool pooled_wants(struct pooler *pooler, struct pooled *database, enum wh
     struct pairs entry;
     bool found;
     if (!entries_find(text, database->config->name.text, pooler->arena, &entry, &found) ||
-        (found && !entries_merge(&entry, &database->sides[side], &database->sides[other_side(side)],
+        (found && !entries_merge(&entry, &database->sides[side], &database->sides[side_other(side)],
                                  &database->wanted)))
         return entry_error(pooler, database, "has an unreadable entry", err);
     if (!found)

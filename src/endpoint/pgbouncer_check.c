@@ -210,7 +210,7 @@ static bool check_pooler(struct checking *checking, struct error *err)
     check_file(checking);
     check_privilege(checking);
     return checking->findings->refused > refused ||
-           pooler_probe(checking->poolers, pooler, other_side(checking->live), checking->to,
+           pooler_probe(checking->poolers, pooler, side_other(checking->live), checking->to,
                         checking->findings, err);
 }
 

@@ -1,5 +1,7 @@
 #include "mapping/mapping.h"
 
+#include <string.h>
+
 static bool feeds(const struct relation *source, uint32_t oid)
 {
     return source->oid == oid || relation_leaf(source, oid) != NULL;
@@ -17,6 +19,15 @@ unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,
         count++;
     }
     return count;
+}
+
+struct mapping *mapping_set_named(const struct mapping_set *set, const char *name)
+{
+    for (unsigned m = 0; m < set->count; m++) {
+        if (strcmp(set->mappings[m].name, name) == 0)
+            return &set->mappings[m];
+    }
+    return NULL;
 }
 
 static bool mapping_uses(const struct mapping *mapping, unsigned column)

@@ -89,6 +89,16 @@ struct mapping {
     int partition_item;      /* index into items of partition_by's column; -1 */
 };
 
+/* Whether it maps this column of the target. */
+static inline bool mapping_has_item(const struct mapping *mapping, const struct column *column)
+{
+    for (unsigned i = 0; i < mapping->items_count; i++) {
+        if (mapping->items[i].target == column)
+            return true;
+    }
+    return false;
+}
+
 /* Whether an item is the image of a key column. */
 static inline bool mapping_item_is_key(const struct mapping *mapping, unsigned item)
 {
@@ -118,6 +128,9 @@ struct mapping_set {
  * (room for `max`), returns how many there are. */
 unsigned mapping_set_find(const struct mapping_set *set, uint32_t source_oid,
                           const struct mapping **found, unsigned max);
+
+/* The mapping of this name, owned by the set; NULL if there is none. */
+struct mapping *mapping_set_named(const struct mapping_set *set, const char *name);
 
 /* Whether any mapping needs this column of the source. */
 bool mapping_set_uses(const struct mapping_set *set, const struct relation *source,

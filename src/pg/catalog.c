@@ -339,15 +339,3 @@ int column_integer_bytes(const struct column *column)
            : column->base_oid == OID_INT8 ? 8
                                           : 0;
 }
-
-const struct unique_index *relation_key(const struct relation *relation)
-{
-    const struct unique_index *identity = NULL;
-    for (unsigned i = 0; i < relation->uniques_count; i++) {
-        if (relation->uniques[i].primary)
-            return &relation->uniques[i];
-        if (relation->uniques[i].replica_identity)
-            identity = &relation->uniques[i];
-    }
-    return identity;
-}

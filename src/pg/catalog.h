@@ -118,7 +118,4 @@ int column_digits(const struct column *column);
 /* 2, 4 or 8; 0 for what is no integer. */
 int column_integer_bytes(const struct column *column);
 
-/* The primary key, or else the index that is the replica identity; NULL if there is neither. */
-const struct unique_index *relation_key(const struct relation *relation);
-
 #endif

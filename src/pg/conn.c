@@ -47,7 +47,8 @@ static const char pin_plans_sql[] =
 /* A pooler answers with a backend PID of its own invention. */
 static const char backend_pid_sql[] = "SELECT pg_catalog.pg_backend_pid()";
 
-enum error_class conn_error_class(const char *sqlstate)
+/* Which class an SQLSTATE belongs to (DESIGN.md, "Errors"). */
+static enum error_class class_of(const char *sqlstate)
 {
     static const char *const retry[] = {"08", "40", "53", "55", "57", "58"};
     if (strcmp(sqlstate, "25006") == 0) /* read-only: a standby before its promotion */
@@ -103,7 +104,7 @@ bool conn_result_error(PGconn *conn, const PGresult *result, struct error *err)
         copy_trimmed(text, sizeof text, PQresultErrorMessage(result));
         return error_detail(err, "%s", text);
     }
-    error_set(err, conn_error_class(sqlstate), "%s", result_field(result, PG_DIAG_MESSAGE_PRIMARY));
+    error_set(err, class_of(sqlstate), "%s", result_field(result, PG_DIAG_MESSAGE_PRIMARY));
     snprintf(err->sqlstate, sizeof err->sqlstate, "%s", sqlstate);
     snprintf(err->detail, sizeof err->detail, "%s", result_field(result, PG_DIAG_MESSAGE_DETAIL));
     snprintf(err->hint, sizeof err->hint, "%s", result_field(result, PG_DIAG_MESSAGE_HINT));
@@ -124,7 +125,7 @@ bool conn_exec(PGconn *conn, const char *sql, struct error *err)
     return ok;
 }
 
-static void cancel(PGconn *conn)
+void conn_cancel(PGconn *conn)
 {
     char text[256];
     PGcancel *request = PQgetCancel(conn);
@@ -141,7 +142,7 @@ static PGresult *next_result(PGconn *conn, struct stop *stop, bool *cancelled)
     while (PQconsumeInput(conn) == 1 && PQisBusy(conn)) {
         struct pollfd answer = {.fd = PQsocket(conn), .events = POLLIN};
         if (stop_requested(stop) && !*cancelled) {
-            cancel(conn);
+            conn_cancel(conn);
             *cancelled = true;
         }
         if (poll(&answer, 1, POLL_MS) < 0) {
@@ -167,6 +168,14 @@ bool conn_exec_until(PGconn *conn, const char *sql, struct stop *stop, struct er
         return ok;
     error_clear(err);
     return stop_error(err);
+}
+
+bool conn_run(PGconn *conn, const char *sql, int count, const char *const *values,
+              struct error *err)
+{
+    PGresult *result = conn_query(conn, sql, count, values, err);
+    PQclear(result);
+    return result != NULL;
 }
 
 PGresult *conn_query(PGconn *conn, const char *sql, int count, const char *const *values,

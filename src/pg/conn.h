@@ -50,6 +50,13 @@ bool conn_exec(PGconn *conn, const char *sql, struct error *err) MUST_CHECK;
 /* The same, of what may take long: a stop cancels it (CANCELLED). */
 bool conn_exec_until(PGconn *conn, const char *sql, struct stop *stop, struct error *err) MUST_CHECK;
 
+/* Asks the server to cancel what the connection is at; whether it does shows in the statement's end. */
+void conn_cancel(PGconn *conn);
+
+/* One statement with text parameters, of whose rows nothing is wanted. */
+bool conn_run(PGconn *conn, const char *sql, int count, const char *const *values,
+              struct error *err) MUST_CHECK;
+
 /* One statement with text parameters; NULL on error. The caller clears the result. */
 PGresult *conn_query(PGconn *conn, const char *sql, int count, const char *const *values,
                      struct error *err) MUST_CHECK;
@@ -61,9 +68,6 @@ PGresult *conn_query_row(PGconn *conn, const char *sql, int count, const char *c
 /* From a failed result, or from the connection when result is NULL: always return false. */
 bool conn_result_error(PGconn *conn, const PGresult *result, struct error *err);
 bool conn_error(PGconn *conn, struct error *err);
-
-/* Which class an SQLSTATE belongs to (DESIGN.md, "Errors"). */
-enum error_class conn_error_class(const char *sqlstate);
 
 /* Cells of a result; NULL becomes the empty string, 0 or false. */
 const char *result_text(const PGresult *result, int row, int column);

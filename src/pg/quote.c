@@ -58,6 +58,16 @@ void quote_element(struct buffer *out, const char *bytes, size_t length)
     buffer_putc(out, '"');
 }
 
+void quote_array(struct buffer *out, const char *const *texts, unsigned count)
+{
+    buffer_putc(out, '{');
+    for (unsigned i = 0; i < count; i++) {
+        buffer_puts(out, i > 0 ? "," : "");
+        quote_element(out, texts[i], strlen(texts[i]));
+    }
+    buffer_putc(out, '}');
+}
+
 char *name_join(struct arena *arena, const char *prefix, const char *suffix)
 {
     size_t length = strlen(prefix), room = NAME_MAX_BYTES - strlen(suffix);

@@ -15,6 +15,9 @@ void quote_literal(struct buffer *out, const char *text);
 /* "like \"this\"", NULL for null bytes: an element of an array's text, '{' and ',' not included. */
 void quote_element(struct buffer *out, const char *bytes, size_t length);
 
+/* {"like \"this\"", …}: an array's text, whole. */
+void quote_array(struct buffer *out, const char *const *texts, unsigned count);
+
 /* prefix and suffix as one name, in at most NAME_MAX_BYTES: the server would cut it there, in silence. It
  * is the prefix that is cut, between two characters of UTF-8. */
 enum { NAME_MAX_BYTES = 63 };

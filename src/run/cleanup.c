@@ -232,7 +232,7 @@ static bool tell_target(struct cleaning *cleaning, unsigned shard)
 static void tell_closed(const struct cleaning *cleaning)
 {
     printf("source: stays closed to writes: the function portage.gate(), its triggers portage_gate on %u"
-           " tables, the\n  rows portage.gate and portage.setting. %s\n",
+           " tables, the\n  rows portage.gate and portage.setting, the sequence portage.gate_rejected. %s\n",
            cleaning->left.tables, CLOSED_WAY_OUT);
 }
 

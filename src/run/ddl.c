@@ -8,7 +8,7 @@
 
 enum { ARRAY_MAX = 4 << 20 };
 
-enum { SETTING_NAME_MAX = 64 };
+static const char seen_setting[] = "ddl_seen";
 
 /* Where a leaf's rows are; another file is what TRUNCATE, VACUUM FULL and a rewrite leave. */
 struct ddl_file {
@@ -40,17 +40,12 @@ static bool oldest_running(PGconn *source, int64_t *xid, struct error *err)
     return true;
 }
 
-static const char *seen_setting(const struct migration *migration, char name[SETTING_NAME_MAX])
-{
-    snprintf(name, SETTING_NAME_MAX, "ddl_seen%s", migration->suffix);
-    return name;
-}
-
 static bool record_seen(const struct migration *migration, int64_t xid, struct error *err)
 {
     char text[24], name[SETTING_NAME_MAX];
     snprintf(text, sizeof text, "%lld", (long long)xid);
-    return setting_put(migration->control, seen_setting(migration, name), text, err);
+    return setting_put(migration->control, setting_name(seen_setting, migration->suffix, name), text,
+                       err);
 }
 
 /* `pairs`: a JSON array of [leaf, file]. */
@@ -177,7 +172,8 @@ static bool add_new_files(struct ddl *ddl, struct error *err)
 static bool read_record(struct ddl *ddl, struct error *err)
 {
     char *seen, name[SETTING_NAME_MAX];
-    if (!setting_get(ddl->migration->control, seen_setting(ddl->migration, name), &seen, err) ||
+    if (!setting_get(ddl->migration->control,
+                     setting_name(seen_setting, ddl->migration->suffix, name), &seen, err) ||
         !read_files(ddl, err) || !add_new_files(ddl, err))
         return false;
     bool ok = seen != NULL || oldest_running(ddl->migration->source, &ddl->seen, err);

@@ -4,7 +4,6 @@
 #include "pg/conn.h"
 #include "pg/quote.h"
 #include "run/builders.h"
-#include "run/direction.h"
 #include "run/gates.h"
 #include "run/load.h"
 #include "run/prepare.h"
@@ -48,7 +47,6 @@ struct engine {
     struct builders *builders; /* NULL but in STAGE_INDEXING */
     struct proof *proof; /* verify, when it is ready and asked for */
     enum stage stage;
-    bool indexing_known; /* what waits has been asked for */
     struct load load;
     struct watch *watches; /* one a flow: of what it comes from */
     struct gates gates;

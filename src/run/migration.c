@@ -72,15 +72,6 @@ bool migration_bind(struct migration *migration, struct error *err)
                          err);
 }
 
-static struct mapping *find_mapping(const struct mapping_set *set, const char *name)
-{
-    for (unsigned m = 0; m < set->count; m++) {
-        if (strcmp(set->mappings[m].name, name) == 0)
-            return &set->mappings[m];
-    }
-    return NULL;
-}
-
 /* Calls back with each mapping that the setting names; one a line. */
 static bool for_each_named(struct migration *migration, const char *setting,
                            void (*mark)(struct mapping *), struct error *err)
@@ -90,7 +81,7 @@ static bool for_each_named(struct migration *migration, const char *setting,
         return false;
     rest = names;
     while (rest != NULL && (name = strsep(&rest, "\n")) != NULL) {
-        struct mapping *mapping = find_mapping(&migration->set, name);
+        struct mapping *mapping = mapping_set_named(&migration->set, name);
         if (mapping != NULL)
             mark(mapping);
     }

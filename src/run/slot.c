@@ -16,26 +16,18 @@ enum { NAME_BLOCKERS_US = 10 * 1000 * 1000 };
 
 /* ---- settings of a direction ---- */
 
-enum { SETTING_NAME_MAX = 64 };
-
-static const char *name_of(const char *setting, const char *suffix, char name[SETTING_NAME_MAX])
-{
-    snprintf(name, SETTING_NAME_MAX, "%s%s", setting, suffix);
-    return name;
-}
-
 static bool get(const struct migration *migration, const char *setting, char **value,
                 struct error *err)
 {
     char name[SETTING_NAME_MAX];
-    return setting_get(migration->control, name_of(setting, migration->suffix, name), value, err);
+    return setting_get(migration->control, setting_name(setting, migration->suffix, name), value, err);
 }
 
 static bool put(const struct migration *migration, const char *setting, const char *value,
                 struct error *err)
 {
     char name[SETTING_NAME_MAX];
-    return setting_put(migration->control, name_of(setting, migration->suffix, name), value, err);
+    return setting_put(migration->control, setting_name(setting, migration->suffix, name), value, err);
 }
 
 /* ---- publication ---- */
@@ -291,7 +283,7 @@ bool slot_is_ours(PGconn *control, const struct config *config, const char *suff
     char *intent = NULL, name[SETTING_NAME_MAX];
     bool exists;
     if (!schema_exists(control, &exists, err) ||
-        (exists && !setting_get(control, name_of("slot_intent", suffix, name), &intent, err)))
+        (exists && !setting_get(control, setting_name("slot_intent", suffix, name), &intent, err)))
         return false;
     *ours = intent != NULL && strcmp(intent, config->slot) == 0;
     free(intent);
@@ -371,7 +363,7 @@ bool slot_forget_lost(struct migration *migration, bool *lost, struct error *err
     *lost = true;
     log_warning("replication slot \"%s\" %s before anything came by it: it is made anew", name,
                 trouble_of(&state));
-    return setting_remove(migration->control, name_of("slot_start", migration->suffix, start), err);
+    return setting_remove(migration->control, setting_name("slot_start", migration->suffix, start), err);
 }
 
 bool slot_check(struct migration *migration, lsn_t progress, struct error *err)

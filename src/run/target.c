@@ -212,8 +212,7 @@ static bool keep_names(struct migration *migration, const char *setting,
 
 /*
  * Tables whose rows must keep the source's order, and those that have the lanes of tables copied whole;
- * decided while all their indexes are there. A migration that an earlier version began has no lanes of
- * that kind, and gets none: they would not know what the others have applied.
+ * decided while all their indexes are there. `serial_tables` is written last: where it is, both are.
  */
 static bool keep_lanes(struct migration *migration, struct error *err)
 {

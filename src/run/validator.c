@@ -4,6 +4,7 @@
 
 #include "pg/conn.h"
 #include "run/trouble.h"
+#include "state/setting.h"
 #include "switchover/acting.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -36,15 +37,11 @@ static bool finish_server(struct validator *validator, const char *conninfo,
 
 static bool has_switched(const struct validator *validator, bool *has, struct error *err)
 {
-    PGresult *result = NULL;
+    char *live = NULL;
     PGconn *control = conn_open(validator->config->shards[0].text, CONN_SESSION, "validate", err);
-    if (control != NULL)
-        result = conn_query_row(control,
-                                "SELECT EXISTS (SELECT FROM portage.setting WHERE name = 'live')", 0,
-                                NULL, err);
-    *has = result != NULL && result_bool(result, 0, 0);
-    bool ok = result != NULL;
-    PQclear(result);
+    bool ok = control != NULL && setting_get(control, "live", &live, err);
+    *has = live != NULL;
+    free(live);
     conn_close(control);
     return ok;
 }

@@ -246,11 +246,11 @@ bool watch_look(struct watch *watch, bool quiet, struct error *err)
 
 static bool record_look(struct watch *watch, int64_t marker, struct error *err)
 {
-    char text[24], name[64];
+    char text[24], name[SETTING_NAME_MAX];
     snprintf(text, sizeof text, "%lld", (long long)marker);
-    snprintf(name, sizeof name, SETTING_LOOKED "%s", watch->migration->suffix);
     watch->marker = marker;
-    return setting_put(watch->migration->control, name, text, err);
+    return setting_put(watch->migration->control,
+                       setting_name(SETTING_LOOKED, watch->migration->suffix, name), text, err);
 }
 
 bool watch_source(struct watch *watch, bool quiet, int64_t marker, struct error *err)

@@ -36,8 +36,9 @@ bool key_from_result(const struct mapping *mapping, const PGresult *result, int 
     return key_encode(mapping, texts, arena, key, err);
 }
 
-bool key_from_json(const struct mapping *mapping, const char *json, struct arena *arena,
-                   const struct key **key, struct error *err)
+/* From a JSON array of texts. */
+static bool key_from_json(const struct mapping *mapping, const char *json, struct arena *arena,
+                          const struct key **key, struct error *err)
 {
     const char **texts = arena_alloc(arena, mapping->range_count * sizeof *texts);
     json_t *array = json_loads(json, 0, NULL);
@@ -120,15 +121,6 @@ bool range_create_late(PGconn *control, const struct mapping *mapping, uint32_t 
     return run(control, &sql, err);
 }
 
-static const struct mapping *find_mapping(const struct mapping_set *set, const char *name)
-{
-    for (unsigned i = 0; i < set->count; i++) {
-        if (strcmp(set->mappings[i].name, name) == 0)
-            return &set->mappings[i];
-    }
-    return NULL;
-}
-
 static bool mapping_gone(const char *name, struct error *err)
 {
     error_set(err, ERROR_CONFIG, "the migration has begun with a mapping for %s, which is gone",
@@ -149,7 +141,7 @@ static bool cell_key(const struct mapping *mapping, const PGresult *result, int 
 static bool range_row_read(const struct mapping_set *set, const PGresult *result, int row,
                            struct arena *arena, struct range_row *out, struct error *err)
 {
-    const struct mapping *mapping = find_mapping(set, result_text(result, row, 0));
+    const struct mapping *mapping = mapping_set_named(set, result_text(result, row, 0));
     if (mapping == NULL)
         return mapping_gone(result_text(result, row, 0), err);
     *out = (struct range_row){
@@ -189,7 +181,7 @@ bool range_load(PGconn *shard, const struct mapping_set *set, struct arena *aren
 static bool chunk_row_read(const struct mapping_set *set, const PGresult *result, int row,
                            struct arena *arena, struct chunk_row *out, struct error *err)
 {
-    const struct mapping *mapping = find_mapping(set, result_text(result, row, 0));
+    const struct mapping *mapping = mapping_set_named(set, result_text(result, row, 0));
     if (mapping == NULL)
         return mapping_gone(result_text(result, row, 0), err);
     *out = (struct chunk_row){
@@ -273,16 +265,4 @@ bool chunk_drop(PGconn *shard, const char *whole_tables, bool whole, lsn_t progr
                                   3, values, err);
     PQclear(result);
     return result != NULL;
-}
-
-bool range_reset(PGconn *shard, const struct mapping *mapping, struct error *err)
-{
-    struct buffer sql;
-    buffer_init(&sql, 8192);
-    buffer_puts(&sql, "UPDATE portage.range SET cursor = NULL, done = false, rows = 0, bytes = 0"
-                      " WHERE mapping = ");
-    quote_literal(&sql, mapping->name);
-    buffer_puts(&sql, "; DELETE FROM portage.chunk WHERE mapping = ");
-    quote_literal(&sql, mapping->name);
-    return run(shard, &sql, err);
 }

@@ -21,9 +21,6 @@ struct key {
 /* From the texts of a result's row, starting at `column`. */
 bool key_from_result(const struct mapping *mapping, const PGresult *result, int row, int column,
                      struct arena *arena, const struct key **key, struct error *err) MUST_CHECK;
-/* From a JSON array of texts. */
-bool key_from_json(const struct mapping *mapping, const char *json, struct arena *arena,
-                   const struct key **key, struct error *err) MUST_CHECK;
 
 /* NULL lower counts as below, NULL upper as above everything. */
 int key_compare(const struct key *a, const struct key *b); /* both not NULL */
@@ -67,8 +64,5 @@ bool range_advance(PGconn *shard, const struct chunk_row *chunk, bool done, int6
  * this shard. `whole_tables` are the names of those, as an array of texts. */
 bool chunk_drop(PGconn *shard, const char *whole_tables, bool whole, lsn_t progress,
                 struct error *err) MUST_CHECK;
-
-/* Sets a mapping back to its beginning: cursors gone, chunks gone. */
-bool range_reset(PGconn *shard, const struct mapping *mapping, struct error *err) MUST_CHECK;
 
 #endif

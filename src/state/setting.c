@@ -2,6 +2,12 @@
 
 #include "pg/conn.h"
 
+const char *setting_name(const char *setting, const char *suffix, char name[SETTING_NAME_MAX])
+{
+    snprintf(name, SETTING_NAME_MAX, "%s%s", setting, suffix);
+    return name;
+}
+
 bool setting_get(PGconn *control, const char *name, char **value, struct error *err)
 {
     PGresult *result = conn_query(control, "SELECT value FROM portage.setting WHERE name = $1", 1,
@@ -13,18 +19,10 @@ bool setting_get(PGconn *control, const char *name, char **value, struct error *
     return true;
 }
 
-static bool run(PGconn *control, const char *sql, int count, const char *const *values,
-                struct error *err)
-{
-    PGresult *result = conn_query(control, sql, count, values, err);
-    PQclear(result);
-    return result != NULL;
-}
-
 bool setting_put(PGconn *control, const char *name, const char *value, struct error *err)
 {
     const char *const values[] = {name, value};
-    return run(control,
+    return conn_run(control,
                "INSERT INTO portage.setting (name, value) VALUES ($1, $2)"
                " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
                2, values, err);
@@ -32,7 +30,7 @@ bool setting_put(PGconn *control, const char *name, const char *value, struct er
 
 bool setting_remove(PGconn *control, const char *name, struct error *err)
 {
-    return run(control, "DELETE FROM portage.setting WHERE name = $1", 1, &name, err);
+    return conn_run(control, "DELETE FROM portage.setting WHERE name = $1", 1, &name, err);
 }
 
 bool journal_write(PGconn *control, int64_t epoch, const char *step, const char *detail,
@@ -41,7 +39,7 @@ bool journal_write(PGconn *control, int64_t epoch, const char *step, const char 
     char epoch_text[24];
     snprintf(epoch_text, sizeof epoch_text, "%lld", (long long)epoch);
     const char *const values[] = {epoch_text, step, detail};
-    return run(control,
+    return conn_run(control,
                "INSERT INTO portage.journal (epoch, step, detail)"
                " VALUES ($1::bigint, $2, $3::jsonb)",
                3, values, err);

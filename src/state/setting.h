@@ -10,6 +10,10 @@
  * "_back_" and its number for a shard. */
 #define SETTING_LOOKED "looked"
 
+/* The name that a setting of one direction has: with the suffix of that one. */
+enum { SETTING_NAME_MAX = 64 };
+const char *setting_name(const char *setting, const char *suffix, char name[SETTING_NAME_MAX]);
+
 /* *value is NULL when there is none; the caller frees it. */
 bool setting_get(PGconn *control, const char *name, char **value, struct error *err) MUST_CHECK;
 bool setting_put(PGconn *control, const char *name, const char *value, struct error *err)

@@ -123,7 +123,7 @@ lsn_t lane_progress(struct lane *lane)
     return atomic_load(&lane->progress);
 }
 
-lsn_t lane_reached(struct lane *lane)
+static lsn_t lane_reached(struct lane *lane)
 {
     return atomic_load(&lane->reached);
 }

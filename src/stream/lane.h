@@ -69,7 +69,6 @@ void *lane_main(void *lane);
 
 struct backlog *lane_backlog(struct lane *lane);
 lsn_t lane_progress(struct lane *lane);      /* durable; any thread */
-lsn_t lane_reached(struct lane *lane);       /* judged; any thread */
 uint64_t lane_barriers(struct lane *lane);   /* barriers passed so far; any thread */
 
 struct lane_counts {

@@ -236,11 +236,7 @@ static bool pipeline_poll(struct pipeline *pipeline, struct error *err)
  * does not look whether we are still there. */
 static bool pipeline_cancel(struct pipeline *pipeline, struct error *err)
 {
-    char message[256];
-    PGcancel *cancel = PQgetCancel(pipeline->conn);
-    if (cancel != NULL && PQcancel(cancel, message, sizeof message) == 0)
-        log_debug("cancelling a statement: %s", message);
-    PQfreeCancel(cancel);
+    conn_cancel(pipeline->conn);
     return stop_error(err);
 }
 

@@ -12,7 +12,6 @@
 
 enum {
     KEY_COLUMNS_MAX = 64,
-    COLUMNS_MAX = 1600,
     KEYS = 1000,      /* of a page */
     KEYS_MANY = 5000, /* worth a warning */
     READ_SAMPLE = 20,
@@ -114,8 +113,8 @@ static const struct rejoin *find_rejoin(const struct way *way, const char *mappi
 static bool put_row(struct dirty *dirty, const struct rejoin *rejoin, const PGresult *row,
                     struct error *err)
 {
-    const char *values[COLUMNS_MAX];
-    CHECK(rejoin->columns_count <= COLUMNS_MAX);
+    const char *values[RELATION_COLUMNS_MAX];
+    CHECK(rejoin->columns_count <= RELATION_COLUMNS_MAX);
     for (unsigned c = 0; c < rejoin->columns_count; c++)
         values[c] = PQgetisnull(row, 0, (int)c) ? NULL : result_text(row, 0, (int)c);
     PGresult *result =

@@ -1,4 +1,4 @@
-/* A switch at work: what its steps share. Private to switch.c, switch_steps.c and switch_look.c. */
+/* A switch at work: what its steps share. Private to switch.c, switch_steps.c, switch_look.c and forecast.c. */
 #ifndef SWITCHOVER_SWITCH_WORK_H
 #define SWITCHOVER_SWITCH_WORK_H
 

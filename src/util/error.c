@@ -49,13 +49,3 @@ bool error_context(struct error *err, const char *format, ...)
     va_end(args);
     return false;
 }
-
-const char *error_class_name(enum error_class class)
-{
-    static const char *const names[] = {
-        [ERROR_NONE] = "none",   [ERROR_RETRY] = "retry",         [ERROR_DATA] = "data",
-        [ERROR_CONFIG] = "config", [ERROR_LIMIT] = "limit", [ERROR_CANCELLED] = "cancelled",
-        [ERROR_FATAL] = "fatal",
-    };
-    return names[class];
-}

@@ -49,6 +49,4 @@ bool error_detail(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 bool error_hint(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 bool error_context(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 
-const char *error_class_name(enum error_class class);
-
 #endif

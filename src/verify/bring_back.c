@@ -7,14 +7,6 @@
 
 enum { STATEMENT_MAX = 1 << 20 };
 
-static bool run(PGconn *conn, const char *sql, unsigned count, const char *const *values,
-                struct error *err)
-{
-    PGresult *result = conn_query(conn, sql, (int)count, values, err);
-    PQclear(result);
-    return result != NULL;
-}
-
 /* The first row of `row`, as parameters of a statement. */
 static bool run_with_row(PGconn *conn, const char *sql, const PGresult *row, struct error *err)
 {
@@ -23,7 +15,7 @@ static bool run_with_row(PGconn *conn, const char *sql, const PGresult *row, str
     CHECK(count <= RELATION_COLUMNS_MAX);
     for (unsigned c = 0; c < count; c++)
         values[c] = PQgetisnull(row, 0, (int)c) ? NULL : result_text(row, 0, (int)c);
-    return run(conn, sql, count, values, err);
+    return conn_run(conn, sql, (int)count, values, err);
 }
 
 /* ---- tables with a key ---- */
@@ -49,11 +41,7 @@ static const char *array_text(const char *const *texts, unsigned count, struct a
 {
     struct buffer text;
     buffer_init(&text, 1 << 28);
-    for (unsigned k = 0; k < count; k++) {
-        buffer_putc(&text, k == 0 ? '{' : ',');
-        quote_element(&text, texts[k], strlen(texts[k]));
-    }
-    buffer_putc(&text, '}');
+    quote_array(&text, texts, count);
     return arena_take(arena, &text);
 }
 
@@ -62,10 +50,10 @@ static bool mark(PGconn *source, const struct mapping *back, const char *const *
 {
     const char *const values[] = {back->name, array_text(key, back->key_count, arena),
                                   arena_printf(arena, "%u", shard)};
-    return run(source,
-               "INSERT INTO portage.dirty (mapping, key, owner)"
-               " VALUES ($1, $2::text[]::text, $3::int)",
-               3, values, err);
+    return conn_run(source,
+                    "INSERT INTO portage.dirty (mapping, key, owner)"
+                    " VALUES ($1, $2::text[]::text, $3::int)",
+                    3, values, err);
 }
 
 /* The one row of the live side, where it belongs; NULL when there is none. False when it has the key
@@ -94,7 +82,7 @@ static bool put_whole(struct session *session, const struct rejoin *rejoin,
         return false;
     bool ok = PQntuples(row) > 0
                   ? run_with_row(session->source, rejoin->put, row, err)
-                  : run(session->source, rejoin->remove, back->key_count, key, err);
+                  : conn_run(session->source, rejoin->remove, back->key_count, key, err);
     PQclear(row);
     return ok && mark(session->source, back, key, shard, arena, err);
 }
@@ -104,7 +92,7 @@ static bool remove_whole(struct session *session, const struct rejoin *rejoin,
                          const struct mapping *back, const char *const *key, unsigned shard,
                          struct arena *arena, struct error *err)
 {
-    return run(session->source, rejoin->remove, back->key_count, key, err) &&
+    return conn_run(session->source, rejoin->remove, back->key_count, key, err) &&
            (back->parts == 1 || mark(session->source, back, key, shard, arena, err));
 }
 
@@ -201,7 +189,7 @@ static bool level(struct session *session, const struct mapping *mapping, const 
             ok = insert_copy(session, back, row, arena, err);
     }
     for (unsigned s = wanted; ok && s < source->count; s++)
-        ok = run(session->source, delete_sql(back, arena), 1, &source->rows[s].version, err);
+        ok = conn_run(session->source, delete_sql(back, arena), 1, &source->rows[s].version, err);
     return ok;
 }
 

@@ -18,15 +18,6 @@ static const char *delete_sql(const struct mapping *mapping, struct arena *arena
     return arena_take(arena, &sql);
 }
 
-static bool has_item(const struct mapping *mapping, const struct column *column)
-{
-    for (unsigned i = 0; i < mapping->items_count; i++) {
-        if (mapping->items[i].target == column)
-            return true;
-    }
-    return false;
-}
-
 /* INSERT of all items, each as the text of a parameter, and of those constants of the whole mapping that
  * are not compared (narrow.h). */
 static const char *insert_sql(const struct mapping *mapping, const struct mapping *whole,
@@ -43,7 +34,7 @@ static const char *insert_sql(const struct mapping *mapping, const struct mappin
         buffer_printf(&values, "%s$%u", i > 0 ? ", " : "", i + 1);
     }
     for (unsigned i = 0; i < whole->items_count; i++) {
-        if (has_item(mapping, whole->items[i].target))
+        if (mapping_has_item(mapping, whole->items[i].target))
             continue;
         buffer_puts(&sql, ", ");
         quote_ident(&sql, whole->items[i].target->name);

@@ -16,8 +16,6 @@ enum {
 
 /* ---- SQL; $1 is the pass's id, $2 our turn, wherever both are needed ---- */
 
-static const char exists_sql[] =
-    "SELECT pg_catalog.to_regclass('portage.verification') IS NOT NULL";
 static const char lock_sql[] =
     "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('portage.verification'),"
     "         pg_catalog.hashtext($1))";
@@ -80,27 +78,11 @@ void kept_release(struct kept *kept)
     pthread_mutex_destroy(&kept->lock);
 }
 
-static bool run(PGconn *control, const char *sql, int count, const char *const *values,
-                struct error *err)
-{
-    PGresult *result = conn_query(control, sql, count, values, err);
-    PQclear(result);
-    return result != NULL;
-}
-
-static bool is_there(PGconn *control, bool *there, struct error *err)
-{
-    PGresult *result = conn_query_row(control, exists_sql, 0, NULL, err);
-    *there = result != NULL && result_bool(result, 0, 0);
-    PQclear(result);
-    return result != NULL;
-}
-
 static bool take_lock(PGconn *control, const char *request, bool *taken, struct error *err)
 {
     if (!conn_exec(control, wait_for_lock_sql, err))
         return false;
-    *taken = run(control, lock_sql, 1, &request, err);
+    *taken = conn_run(control, lock_sql, 1, &request, err);
     if (!*taken && strcmp(err->sqlstate, "55P03") != 0)
         return false;
     error_clear(err);
@@ -203,7 +185,7 @@ static bool take_turn(struct kept *kept, PGconn *control, const char *request, b
                       struct error *err)
 {
     const char *const values[] = {request, fresh ? "true" : "false"};
-    if (!run(control, clear_sql, 2, values, err))
+    if (!conn_run(control, clear_sql, 2, values, err))
         return false;
     PGresult *result = conn_query_row(control, begin_sql, 1, values, err);
     if (result == NULL)
@@ -219,13 +201,11 @@ static bool take_turn(struct kept *kept, PGconn *control, const char *request, b
 bool kept_begin(struct kept *kept, PGconn *control, const char *request, bool fresh,
                 struct arena *arena, struct suspects *suspects, struct error *err)
 {
-    bool exists, locked = false;
-    if (!is_there(control, &exists, err) ||
-        (exists && !take_lock(control, request, &locked, err)))
+    bool locked = false;
+    if (!take_lock(control, request, &locked, err))
         return error_context(err, "reading how far the pass was");
     kept->on = locked;
-    kept->why = !exists ? "\"pgportage run\" has not yet made what it is kept in"
-                        : "the same is being verified by somebody else";
+    kept->why = "the same is being verified by somebody else";
     bool ok = !kept->on || (take_turn(kept, control, request, fresh, err) &&
                             take_tables(kept, control, arena, err) &&
                             take_suspects(kept, control, suspects, err));
@@ -296,7 +276,7 @@ static bool write_suspects(struct kept *kept, PGconn *control, struct suspects *
         const char *const values[] = {kept->id, kept->turn, buffer_text(&mappings),
                                       buffer_text(&keys)};
         ok = !buffer_failed(&mappings) && !buffer_failed(&keys)
-                 ? run(control, write_suspects_sql, 4, values, err)
+                 ? conn_run(control, write_suspects_sql, 4, values, err)
                  : error_set(err, ERROR_LIMIT, "a key is too long to be kept");
         buffer_release(&mappings);
         buffer_release(&keys);
@@ -311,12 +291,7 @@ static const char *cursor_text(const struct mapping *mapping, const char *const 
 {
     if (cursor == NULL)
         return NULL;
-    buffer_putc(text, '{');
-    for (unsigned k = 0; k < mapping->range_count; k++) {
-        buffer_puts(text, k > 0 ? "," : "");
-        quote_element(text, cursor[k], strlen(cursor[k]));
-    }
-    buffer_putc(text, '}');
+    quote_array(text, cursor, mapping->range_count);
     return buffer_text(text);
 }
 
@@ -401,6 +376,6 @@ bool kept_write_if_due(struct kept *kept, PGconn *control, pthread_mutex_t *lock
 bool kept_end(struct kept *kept, PGconn *control, struct error *err)
 {
     const char *const values[] = {kept->id, kept->turn};
-    return !kept->on || run(control, end_sql, 2, values, err) ||
+    return !kept->on || conn_run(control, end_sql, 2, values, err) ||
            error_context(err, "forgetting how far the pass was");
 }

@@ -10,23 +10,14 @@ static uint64_t differences_of(const struct judgement *judgement, const struct m
 
 /* ---- columns that are not compared ---- */
 
-static bool has_item(const struct mapping *mapping, const struct column *column)
-{
-    for (unsigned i = 0; i < mapping->items_count; i++) {
-        if (mapping->items[i].target == column)
-            return true;
-    }
-    return false;
-}
-
 static json_t *not_compared(const struct table_result *table)
 {
     json_t *columns = json_array();
     const struct relation *target = table->whole->target;
     for (unsigned c = 0; c < target->columns_count; c++) {
         const struct column *column = &target->columns[c];
-        bool mapped = has_item(table->whole, column);
-        if (mapped && has_item(table->mapping, column))
+        bool mapped = mapping_has_item(table->whole, column);
+        if (mapped && mapping_has_item(table->mapping, column))
             continue;
         json_array_append_new(columns, json_pack("{s:s, s:s}", "column", column->name, "why",
                                                  mapped ? "constant" : "not mapped"));

@@ -52,13 +52,8 @@ void rows_end(struct rows *rows)
 {
     if (rows->conn == NULL)
         return;
-    if (rows->fields != NULL && PQtransactionStatus(rows->conn) == PQTRANS_ACTIVE) {
-        PGcancel *cancel = PQgetCancel(rows->conn);
-        char text[64];
-        if (cancel != NULL && PQcancel(cancel, text, sizeof text) == 0)
-            text[0] = '\0'; /* then it ends by itself */
-        PQfreeCancel(cancel);
-    }
+    if (rows->fields != NULL && PQtransactionStatus(rows->conn) == PQTRANS_ACTIVE)
+        conn_cancel(rows->conn);
     PQfreemem(rows->message);
     drain(rows->conn);
     free(rows->fields);

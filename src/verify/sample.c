@@ -3,21 +3,25 @@
 #include "pg/conn.h"
 
 enum {
-    PAGES_FACTOR = 3,      /* rows of so many times the pages, of which some are drawn */
+    ROWS_FACTOR = 3,       /* so many times the rows are read, of which some are drawn */
+    PAGES_MIN = 40,        /* so many pages at least: of a handful it is chance how many are drawn */
+    PAGE_BYTES = 8192,
     BYTES_SMALL = 1 << 24, /* all pages of a table up to this: a few percent may be none */
     ROW_BYTES = 100,       /* when nobody has counted */
     UNKEYED_ROWS_MAX = 10  /* each costs a scan of the table */
 };
 
-/* Percent of the pages that give about `rows` rows, where the table's rows are spread over `servers`. */
+/* Percent of the pages that give `rows` rows, where the table's rows are spread over `servers`. */
 static double percent_of(const struct relation *relation, int64_t rows, unsigned servers)
 {
     int64_t all =
         relation->rows_estimate >= 0 ? relation->rows_estimate : relation->bytes / ROW_BYTES;
-    int64_t wanted = rows * PAGES_FACTOR * servers;
+    int64_t wanted = rows * ROWS_FACTOR * servers;
     if (relation->bytes <= BYTES_SMALL || all <= wanted)
         return 100;
-    return 100.0 * (double)wanted / (double)all;
+    double by_rows = 100.0 * (double)wanted / (double)all;
+    double by_pages = 100.0 * PAGES_MIN * servers * PAGE_BYTES / (double)relation->bytes;
+    return by_rows > by_pages ? by_rows : by_pages;
 }
 
 /* Every row that is read becomes a suspect. Gives how many. */

@@ -38,7 +38,7 @@ struct session {
     PGconn **shards;
     unsigned shards_count;
     char *whole_tables; /* names of the mappings whose changes have lanes of their own, a line each … */
-    char *lanes;        /* … from this number on; both NULL: there are none */
+    char *lanes;        /* … from this number on; no line: there are none */
 };
 
 /* Connects; on error nothing stays open. Shared parts of `session` are set by the caller. */
