@@ -124,14 +124,6 @@ static bool field_hash(struct transfer *transfer, uint64_t *hash, struct error *
                          transfer->value.length, hash, err);
 }
 
-static void put_int32(struct buffer *buffer, int32_t value)
-{
-    uint32_t u = (uint32_t)value;
-    const unsigned char bytes[4] = {(unsigned char)(u >> 24), (unsigned char)(u >> 16),
-                                    (unsigned char)(u >> 8), (unsigned char)u};
-    buffer_append(buffer, bytes, sizeof bytes);
-}
-
 /* The row as the target takes it: jsonb in binary is a version byte and the text. */
 static void put_row_with_jsonb(const struct transfer *transfer, struct buffer *buffer,
                                const char *row)
@@ -141,7 +133,7 @@ static void put_row_with_jsonb(const struct transfer *transfer, struct buffer *b
     for (unsigned i = 0; i < mapping->items_count; i++) {
         const struct copy_field *field = &transfer->fields[i];
         bool jsonb = mapping->items[i].jsonb_from_text && field->length >= 0;
-        put_int32(buffer, jsonb ? field->length + 1 : field->length);
+        buffer_put_int32(buffer, jsonb ? field->length + 1 : field->length);
         if (jsonb)
             buffer_putc(buffer, 1);
         if (field->length > 0)

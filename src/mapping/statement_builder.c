@@ -84,6 +84,19 @@ static const char *param_type(const struct builder *builder, unsigned column)
     return "text";
 }
 
+/* Whether an array of the type is read element by element as the type itself is: there are no arrays of
+ * arrays, and who writes a box's array (or that of somebody's own type) puts no comma between two. */
+static bool has_plain_array(const struct column *column)
+{
+    return column->builtin && !column->is_container && column->base_oid != OID_BOX;
+}
+
+/* See put_unnest(). */
+static uint32_t array_type(const struct column *column)
+{
+    return has_plain_array(column) ? column->base_oid : OID_TEXT;
+}
+
 static void bind_columns(struct builder *builder, const struct column_set *columns,
                          enum param_from from)
 {
@@ -93,7 +106,9 @@ static void bind_columns(struct builder *builder, const struct column_set *colum
             continue;
         CHECK(builder->params_count < RELATION_COLUMNS_MAX);
         builder->params[builder->params_count++] =
-            (struct statement_param){.column = c, .from = from};
+            (struct statement_param){.column = c,
+                                     .from = from,
+                                     .array_type = array_type(&builder->mapping->source->columns[c])};
     }
 }
 
@@ -113,13 +128,6 @@ static void put_row(struct builder *builder)
         quote_ident(sql, source->columns[builder->params[p].column].name);
     }
     buffer_puts(sql, builder->params_count > 0 ? ")" : "");
-}
-
-/* Whether an array of the type is read element by element as the type itself is: there are no arrays of
- * arrays, and who writes a box's array (or that of somebody's own type) puts no comma between two. */
-static bool has_plain_array(const struct column *column)
-{
-    return column->builtin && !column->is_container && column->base_oid != OID_BOX;
 }
 
 /* unnest($1::bigint[]) AS "id"; or unnest($1::text[])::box: the cast reads it as the type's input does. */

@@ -34,6 +34,7 @@ enum param_from { PARAM_NEW, PARAM_OLD };
 struct statement_param {
     unsigned column; /* index into source->columns */
     enum param_from from;
+    uint32_t array_type; /* of many rows: OID of the elements' type */
 };
 
 struct statement {

@@ -4,14 +4,9 @@
 
 #include "mapping/erase.h"
 #include "mapping/statements.h"
-#include "pg/quote.h"
 #include "stream/look.h"
 
-enum {
-    PREPARED_MAX = 256,                /* each is a plan in the server's memory */
-    STATEMENT_BYTES_MAX = 1024 * 1024, /* of values; a larger row goes alone, and is not copied */
-    ARRAYS_BYTES_MAX = 4 * STATEMENT_BYTES_MAX, /* each byte escaped, each value in quotes */
-};
+enum { PREPARED_MAX = 256 }; /* each is a plan in the server's memory */
 
 struct prepared_key {
     struct group_kind kind;
@@ -39,9 +34,7 @@ void applier_init(struct applier *applier, const struct applier_of *of, struct p
     ghosts_init(&applier->ghosts, of->stream, of->lane);
     parts_init(&applier->parts, of->mappings, of->stream, of->readback, pipeline);
     arena_init(&applier->arena, 64 * 1024);
-    applier->values = check_calloc(RELATION_COLUMNS_MAX, sizeof *applier->values);
-    applier->lengths = check_calloc(RELATION_COLUMNS_MAX, sizeof *applier->lengths);
-    buffer_init(&applier->arrays, ARRAYS_BYTES_MAX);
+    binding_init(&applier->binding);
 }
 
 void applier_release(struct applier *applier)
@@ -55,9 +48,7 @@ void applier_release(struct applier *applier)
     parts_release(&applier->parts);
     ghosts_release(&applier->ghosts);
     arena_release(&applier->arena);
-    free(applier->values);
-    free(applier->lengths);
-    buffer_release(&applier->arrays);
+    binding_release(&applier->binding);
 }
 
 /* ---- statements ---- */
@@ -149,57 +140,6 @@ static struct prepared *prepared_for(struct applier *applier, const struct group
                                                                                        : NULL;
 }
 
-static const struct value *param_value(const struct statement_param *param,
-                                       const struct change *change)
-{
-    const struct tuple *row = param->from == PARAM_OLD ? &change->old_row : &change->new_row;
-    return &row->values[param->column];
-}
-
-static void bind_row(struct applier *applier, const struct statement *statement,
-                     const struct change *change)
-{
-    for (unsigned p = 0; p < statement->params_count; p++) {
-        const struct value *value = param_value(&statement->params[p], change);
-        applier->values[p] = value->kind == VALUE_TEXT ? value->bytes : NULL;
-        applier->lengths[p] = (int)value->length;
-    }
-}
-
-/* With a NUL at its end, as libpq wants texts. */
-static void put_array(struct buffer *out, const struct statement_param *param,
-                      struct change *const *changes, unsigned rows)
-{
-    for (unsigned r = 0; r < rows; r++) {
-        const struct value *value = param_value(param, changes[r]);
-        buffer_putc(out, r == 0 ? '{' : ',');
-        quote_element(out, value->kind == VALUE_TEXT ? value->bytes : NULL, value->length);
-    }
-    buffer_append(out, "}", 2);
-}
-
-/* An array a parameter, one behind the other in applier->arrays. */
-static bool bind_rows(struct applier *applier, const struct statement *statement,
-                      struct change *const *changes, unsigned rows, struct error *err)
-{
-    struct buffer *arrays = &applier->arrays;
-    buffer_clear(arrays);
-    for (unsigned p = 0; p < statement->params_count; p++) {
-        size_t start = arrays->length;
-        put_array(arrays, &statement->params[p], changes, rows);
-        applier->lengths[p] = (int)(arrays->length - start);
-    }
-    if (buffer_failed(arrays))
-        return error_set(err, ERROR_LIMIT, "%u changes of %s are too large for a statement", rows,
-                         changes[0]->mapping->name);
-    const char *at = arrays->bytes; /* only now: it has moved as it grew */
-    for (unsigned p = 0; p < statement->params_count; p++) {
-        applier->values[p] = at;
-        at += applier->lengths[p];
-    }
-    return true;
-}
-
 static struct expectation expectation_of(const struct statement *statement,
                                          struct change *const *changes, unsigned rows)
 {
@@ -226,12 +166,15 @@ static bool send(struct applier *applier, const struct group_kind *kind,
         return false;
     const struct statement *statement = &prepared->statement;
     if (!many)
-        bind_row(applier, statement, changes[0]);
-    else if (!bind_rows(applier, statement, changes, rows, err))
+        bind_row(&applier->binding, statement, changes[0]);
+    else if (!bind_rows(&applier->binding, statement, changes, rows, err))
         return false;
+    const struct parameters parameters = {.count = (int)statement->params_count,
+                                          .values = applier->binding.values,
+                                          .lengths = applier->binding.lengths,
+                                          .formats = applier->binding.formats};
     struct expectation expected = expectation_of(statement, changes, rows);
-    return pipeline_execute(applier->pipeline, prepared->name, (int)statement->params_count,
-                            applier->values, applier->lengths, &expected, err);
+    return pipeline_execute(applier->pipeline, prepared->name, &parameters, &expected, err);
 }
 
 /* ---- groups ---- */
@@ -265,7 +208,7 @@ static unsigned rows_that_fit(struct change *const *changes, unsigned count)
 {
     size_t bytes = change_bytes(changes[0]);
     unsigned rows = 1;
-    while (rows < count && (bytes += change_bytes(changes[rows])) <= STATEMENT_BYTES_MAX)
+    while (rows < count && (bytes += change_bytes(changes[rows])) <= BIND_ROWS_BYTES_MAX)
         rows++;
     return rows;
 }

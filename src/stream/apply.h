@@ -13,6 +13,7 @@
 #ifndef STREAM_APPLY_H
 #define STREAM_APPLY_H
 
+#include "stream/bind.h"
 #include "stream/ghosts.h"
 #include "stream/groups.h"
 #include "stream/parts.h"
@@ -30,10 +31,7 @@ struct applier {
     struct ghosts ghosts;
     struct prepared *prepared; /* by kind, for one row and for many */
     struct arena arena;        /* of the statements */
-    /* parameters of the statement that is sent */
-    const char **values;
-    int *lengths;
-    struct buffer arrays;
+    struct binding binding;    /* of the statement that is sent */
 };
 
 /* What applies the changes of a mapping set; all pointers must outlive it. */

@@ -196,7 +196,8 @@ static bool lane_begin(struct lane *lane, struct error *err)
     lane->open_changes = 0;
     lane->open_since_us = clock_monotonic_us();
     return pipeline_query(&lane->pipeline, "BEGIN", 0, NULL, EXPECT_OK, err) &&
-           pipeline_execute(&lane->pipeline, "lane_lock", 3, values, NULL,
+           pipeline_execute(&lane->pipeline, "lane_lock",
+                            &(struct parameters){.count = 3, .values = values},
                             &(struct expectation){.kind = EXPECT_OURS}, err);
 }
 
@@ -236,7 +237,8 @@ static bool lane_send_progress(struct lane *lane, lsn_t progress, struct error *
                                   changes,
                                   lane->open_commit_time != 0 ? time_us : NULL,
                                   marker};
-    return pipeline_execute(&lane->pipeline, "lane_progress", 8, values, NULL,
+    return pipeline_execute(&lane->pipeline, "lane_progress",
+                            &(struct parameters){.count = 8, .values = values},
                             &(struct expectation){.kind = EXPECT_OURS}, err);
 }
 

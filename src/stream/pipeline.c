@@ -67,11 +67,12 @@ bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *s
     return true;
 }
 
-bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
-                      const char *const *values, const int *lengths,
-                      const struct expectation *expected, struct error *err)
+bool pipeline_execute(struct pipeline *pipeline, const char *name,
+                      const struct parameters *parameters, const struct expectation *expected,
+                      struct error *err)
 {
-    if (PQsendQueryPrepared(pipeline->conn, name, count, values, lengths, NULL, 0) != 1)
+    if (PQsendQueryPrepared(pipeline->conn, name, parameters->count, parameters->values,
+                            parameters->lengths, parameters->formats, 0) != 1)
         return conn_error(pipeline->conn, err);
     pipeline_expect(pipeline, expected);
     return true;

@@ -42,15 +42,23 @@ struct pipeline {
 };
 
 /* Puts the connection into pipeline mode; keeps no ownership of it. `stop` outlives it. */
+/* Of a statement, as libpq takes them: without lengths and formats all are texts. */
+struct parameters {
+    int count;
+    const char *const *values;
+    const int *lengths;
+    const int *formats;
+};
+
 bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct stop *stop,
                    struct error *err) MUST_CHECK;
 void pipeline_release(struct pipeline *pipeline);
 
 bool pipeline_prepare(struct pipeline *pipeline, const char *name, const char *sql,
                       struct error *err) MUST_CHECK;
-bool pipeline_execute(struct pipeline *pipeline, const char *name, int count,
-                      const char *const *values, const int *lengths,
-                      const struct expectation *expected, struct error *err) MUST_CHECK;
+bool pipeline_execute(struct pipeline *pipeline, const char *name,
+                      const struct parameters *parameters, const struct expectation *expected,
+                      struct error *err) MUST_CHECK;
 bool pipeline_query(struct pipeline *pipeline, const char *sql, int count,
                     const char *const *values, enum expect_kind kind, struct error *err) MUST_CHECK;
 bool pipeline_sync(struct pipeline *pipeline, struct error *err) MUST_CHECK;

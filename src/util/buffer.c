@@ -1,5 +1,6 @@
 #include "util/buffer.h"
 
+#include <endian.h>
 #include <stdarg.h>
 
 void buffer_init(struct buffer *buffer, size_t max)
@@ -72,6 +73,32 @@ void buffer_printf(struct buffer *buffer, const char *format, ...)
     vsnprintf(buffer->bytes + buffer->length, (size_t)length + 1, format, args);
     va_end(args);
     buffer->length += (size_t)length;
+}
+
+void buffer_put_int16(struct buffer *buffer, int16_t value)
+{
+    uint16_t bytes = htobe16((uint16_t)value);
+    buffer_append(buffer, &bytes, sizeof bytes);
+}
+
+void buffer_put_int32(struct buffer *buffer, int32_t value)
+{
+    uint32_t bytes = htobe32((uint32_t)value);
+    buffer_append(buffer, &bytes, sizeof bytes);
+}
+
+void buffer_put_int64(struct buffer *buffer, int64_t value)
+{
+    uint64_t bytes = htobe64((uint64_t)value);
+    buffer_append(buffer, &bytes, sizeof bytes);
+}
+
+void buffer_truncate(struct buffer *buffer, size_t length)
+{
+    CHECK(length <= buffer->length);
+    buffer->length = length;
+    if (buffer->bytes != NULL)
+        buffer->bytes[length] = '\0';
 }
 
 const char *buffer_text(const struct buffer *buffer)

@@ -35,6 +35,14 @@ static inline bool buffer_failed(const struct buffer *buffer)
     return buffer->failed;
 }
 
+/* In network byte order. */
+void buffer_put_int16(struct buffer *buffer, int16_t value);
+void buffer_put_int32(struct buffer *buffer, int32_t value);
+void buffer_put_int64(struct buffer *buffer, int64_t value);
+
+/* Takes back what was appended behind `length`, which must not be greater than buffer->length. */
+void buffer_truncate(struct buffer *buffer, size_t length);
+
 /* The text so far; valid until the next append. Never NULL. */
 const char *buffer_text(const struct buffer *buffer);
 

@@ -417,6 +417,7 @@ class Application:
 def test_under_load(migration):
     carried = make(migration, target=DDL)
     carried.shard_sql(0, "CREATE TABLE public.placement (k bigint) PARTITION BY HASH (k)")
+    carried.shard_sql(0, "ALTER TABLE public.placement OWNER TO portage")  # of whom `run` wants to be one
     prove(carried)
     with Application(carried) as application:
         time.sleep(1)

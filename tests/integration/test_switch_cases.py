@@ -130,6 +130,7 @@ def test_O14_clients_that_keep_their_connection(migration):
 def other_key(carried, shard, above):
     """Keys above, that live on the same shard."""
     carried.shard_sql(0, "CREATE TABLE IF NOT EXISTS public.placement (k bigint) PARTITION BY HASH (k)")
+    carried.shard_sql(0, "ALTER TABLE public.placement OWNER TO portage")  # of whom `run` wants to be one
     found = carried.shard_sql(0, "SELECT k FROM generate_series(%s, %s + 200) k WHERE"
                                  " satisfies_hash_partition('public.placement'::regclass, 2, %s, k::bigint)",
                               [above, above, shard])

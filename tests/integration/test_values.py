@@ -21,6 +21,34 @@ def test_D1_extreme_values(migration):
     carry(carried, during=lambda: carried.source_sql(insert.format(id=100)))
 
 
+def test_D1_extreme_values_many_in_a_statement(migration):
+    """As the elements of arrays, which travel in binary where their types let them."""
+    ddl = """CREATE TABLE public.t (id bigint PRIMARY KEY, i2 int2, i4 int4, i8 int8, b bool, d date,
+        ts timestamp, tz timestamptz, u uuid, t text, v varchar(20), c char(5), j json, jb jsonb,
+        n numeric, f float8, y bytea, iv interval);"""
+    rows = """INSERT INTO public.t SELECT {id} + 4 * g + k, i2, i4, i8, b, d, ts, tz, u, t, v, c, j, j::jsonb,
+            n, f, y, iv
+        FROM generate_series(0, 49) g, (VALUES
+        (0, '-32768'::int2, '-2147483648'::int4, '-9223372036854775808'::int8, true, date '4713-01-01 BC',
+         timestamp '4713-01-01 BC 00:00:00', timestamptz '4713-01-01 BC 00:00:00+00',
+         uuid '00000000-0000-0000-0000-000000000000', '', '', '', json '{{"a": "\\"b,\\\\"}}',
+         'NaN'::numeric, '-Infinity'::float8, bytea '\\x00', interval '-178000000 years'),
+        (1, 32767, 2147483647, 9223372036854775807, false, '5874897-12-31', '294276-12-31 23:59:59.999999',
+         '294276-12-31 23:59:59.999999+00', 'ffffffff-ffff-ffff-ffff-ffffffffffff', E'\\n{{}}",\\\\', 'NULL',
+         'a b', '[1e400, null]', -1e-1000, 'NaN', '\\x5c22', '1 mon -1 day 00:00:00.000001'),
+        (2, 0, 0, 0, NULL, '-infinity', 'infinity', '-infinity', NULL, NULL, '€𝄞', NULL, 'null', 1e1000,
+         5e-324, '', '0'),
+        (3, NULL, NULL, NULL, true, 'infinity', '0001-01-01 00:00:00.1 BC', '2024-02-29 23:59:59.9+05:30', NULL,
+         'NULL', NULL, 'é', NULL, NULL, NULL, NULL, NULL)) AS r
+        (k, i2, i4, i8, b, d, ts, tz, u, t, v, c, j, n, f, y, iv)"""
+    carried = migration(ddl + rows.format(id=0) + ";", ddl, ONE_KEY)
+
+    def write():
+        carried.source_sql(rows.format(id=1000))
+        carried.source_sql("UPDATE public.t SET i4 = -1 - i4, t = t || '\"', b = NOT b, n = -n WHERE id > 1000")
+    carry(carried, during=write)
+
+
 def test_D3_floats(migration):
     ddl = "CREATE TABLE public.floats (id bigint PRIMARY KEY, f float8, r float4);"
     insert = """INSERT INTO public.floats VALUES ({id} + 1, -216237.00000035969, 1.1),
