@@ -1,8 +1,12 @@
 #include "pg/replication.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/param.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "pg/conn.h"
@@ -13,8 +17,13 @@
 enum { XLOGDATA_HEADER = 1 + 8 + 8 + 8, KEEPALIVE_LENGTH = 1 + 8 + 8 + 1 };
 
 enum {
-    GATHER_US = 500,          /* how long changes may gather in the socket … */
-    GATHER_BYTES = 64 * 1024, /* … until it holds so many */
+    NAP_LEAST_US = 500, /* how long changes may gather before the next read … */
+    NAP_MOST_US = 4000, /* … when they come fast … */
+    FAST_BYTES_US = 8,  /* … so many a microsecond, or all that the window has room for */
+    WINDOW_BYTES = 64 * 1024,
+    WINDOW_FULL_BYTES = WINDOW_BYTES / 2,
+    EMPTY_BYTES = 16 * 1024, /* libpq reads so many at once */
+    NEAR_US = 500,           /* of a round trip: the window still carries 128 MB/s */
 };
 
 /* Microseconds between the epochs of Unix and PostgreSQL (2000-01-01). */
@@ -34,12 +43,28 @@ static void write_u64(char *bytes, uint64_t value)
         bytes[i] = (char)value;
 }
 
+/*
+ * A server sends each change by itself. While our window is open each is a segment, an acknowledgement and
+ * two wake-ups, which cost it more than the decoding; while it is closed they gather in the server's socket
+ * and come as one. So where that is no limit the window is a small one, which is closed most of the time.
+ */
+static void narrow_window(PGconn *conn)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof info;
+    int bytes = WINDOW_BYTES, fd = PQsocket(conn);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && length == sizeof info &&
+        info.tcpi_min_rtt < NEAR_US)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes); /* else it is slower, no more */
+}
+
 bool replication_start(struct replication *stream, PGconn *conn, const char *slot,
                        const char *publication, lsn_t start, bool binary, struct error *err)
 {
     struct buffer sql;
     char position[LSN_TEXT_SIZE];
-    *stream = (struct replication){.conn = conn, .last_reply_us = clock_monotonic_us()};
+    *stream = (struct replication){
+        .conn = conn, .last_reply_us = clock_monotonic_us(), .nap_us = NAP_LEAST_US};
     buffer_init(&sql, 1024);
     buffer_puts(&sql, "START_REPLICATION SLOT ");
     quote_ident(&sql, slot);
@@ -49,7 +74,9 @@ bool replication_start(struct replication *stream, PGconn *conn, const char *slo
     buffer_printf(&sql, "'%s)", binary ? ", binary 'true'" : "");
     PGresult *result = PQexec(conn, buffer_text(&sql));
     bool ok = PQresultStatus(result) == PGRES_COPY_BOTH;
-    if (!ok) {
+    if (ok) {
+        narrow_window(conn);
+    } else {
         conn_result_error(conn, result, err);
         error_context(err, "starting replication from slot \"%s\"", slot);
     }
@@ -131,22 +158,25 @@ enum replication_event replication_read(struct replication *stream, const char *
     return REPLICATION_ERROR;
 }
 
-static bool has_gathered(const struct replication *stream)
+static int waiting_bytes(const struct replication *stream)
 {
     int bytes = 0;
-    return ioctl(PQsocket(stream->conn), FIONREAD, &bytes) == 0 && bytes >= GATHER_BYTES;
+    return ioctl(PQsocket(stream->conn), FIONREAD, &bytes) == 0 ? bytes : 0;
 }
 
 /*
- * A server that sends faster than we wait sends each change by itself, and each would cost a wake-up of
- * both. A nap lets them gather. Never while there is enough: a nap for every 16 KiB is all that such a
- * stream would come to.
+ * What makes the window close: the socket is read until it is empty, and then left alone for as long as
+ * changes come fast. What comes seldom is hardly kept back.
  */
 static void nap(struct replication *stream)
 {
     int64_t now_us = clock_monotonic_us();
-    if (now_us - stream->last_read_us < GATHER_US && !has_gathered(stream))
-        usleep(GATHER_US);
+    if (now_us - stream->last_read_us < stream->nap_us && waiting_bytes(stream) < EMPTY_BYTES) {
+        usleep((useconds_t)stream->nap_us);
+        int64_t fast = MIN(stream->nap_us * FAST_BYTES_US, WINDOW_FULL_BYTES);
+        stream->nap_us = waiting_bytes(stream) >= fast ? MIN(stream->nap_us * 2, NAP_MOST_US)
+                                                       : MAX(stream->nap_us / 2, NAP_LEAST_US);
+    }
     stream->last_read_us = clock_monotonic_us();
 }
 

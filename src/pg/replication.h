@@ -19,6 +19,7 @@ struct replication {
     int64_t server_time;   /* … and its clock then: microseconds since 2000-01-01 UTC */
     lsn_t confirmed;       /* what we last told */
     int64_t last_read_us;  /* monotonic */
+    int64_t nap_us;        /* how long the next nap is */
     int64_t last_reply_us; /* monotonic */
     bool reply_requested;
 };
