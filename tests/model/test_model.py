@@ -14,6 +14,7 @@ BOUNDS = [
     ("copy", "TRANSACTIONS=2 KEYS=3 CRASHES=0"),
     ("copy", "TRANSACTIONS=3 SYNCHRONOUS=1"),
     ("cutover", "RUNS=2 WRITES=1"),
+    ("look", "CHANGES=3 TRUNCATES=2 CRASHES=2 TRIES=3"),
     ("reverse", "CHANGES=7 ROLLBACKS=2"),
 ]
 LARGE_BOUNDS = [
