@@ -1,8 +1,7 @@
 #include "pg/replication.h"
 
 #include <errno.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/param.h>
@@ -18,12 +17,10 @@ enum { XLOGDATA_HEADER = 1 + 8 + 8 + 8, KEEPALIVE_LENGTH = 1 + 8 + 8 + 1 };
 
 enum {
     NAP_LEAST_US = 500, /* how long changes may gather before the next read … */
-    NAP_MOST_US = 4000, /* … when they come fast … */
-    FAST_BYTES_US = 8,  /* … so many a microsecond, or all that the window has room for */
-    WINDOW_BYTES = 64 * 1024,
-    WINDOW_FULL_BYTES = WINDOW_BYTES / 2,
-    EMPTY_BYTES = 16 * 1024, /* libpq reads so many at once */
-    NEAR_US = 500,           /* of a round trip: the window still carries 128 MB/s */
+    NAP_MOST_US = 4000, /* … on one host, when so many come in a microsecond: */
+    FAST_BYTES_US = 8,
+    EMPTY_BYTES = 16 * 1024,  /* libpq reads so many at once */
+    WINDOW_BYTES = 64 * 1024, /* on one host; more than the longest nap lets gather */
 };
 
 /* Microseconds between the epochs of Unix and PostgreSQL (2000-01-01). */
@@ -43,19 +40,33 @@ static void write_u64(char *bytes, uint64_t value)
         bytes[i] = (char)value;
 }
 
+static bool tcp_host(int (*end)(int, struct sockaddr *, socklen_t *), int fd, char host[NI_MAXHOST])
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    return end(fd, (struct sockaddr *)&address, &length) == 0 && address.ss_family != AF_UNIX &&
+           getnameinfo((struct sockaddr *)&address, length, host, NI_MAXHOST, NULL, 0,
+                       NI_NUMERICHOST) == 0;
+}
+
+static bool is_tcp_on_one_host(int fd)
+{
+    char ours[NI_MAXHOST], theirs[NI_MAXHOST];
+    return tcp_host(getsockname, fd, ours) && tcp_host(getpeername, fd, theirs) &&
+           strcmp(ours, theirs) == 0;
+}
+
 /*
  * A server sends each change by itself. While our window is open each is a segment, an acknowledgement and
  * two wake-ups, which cost it more than the decoding; while it is closed they gather in the server's socket
- * and come as one. So where that is no limit the window is a small one, which is closed most of the time.
+ * and come as one. Between hosts the network does that. On one host the window is a small one and the naps
+ * are longer than it lasts: what has gathered follows at once when it opens, so that is no limit.
  */
-static void narrow_window(PGconn *conn)
+static void gather_at_server(struct replication *stream)
 {
-    struct tcp_info info;
-    socklen_t length = sizeof info;
-    int bytes = WINDOW_BYTES, fd = PQsocket(conn);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && length == sizeof info &&
-        info.tcpi_min_rtt < NEAR_US)
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes); /* else it is slower, no more */
+    int bytes = WINDOW_BYTES, fd = PQsocket(stream->conn);
+    if (is_tcp_on_one_host(fd) && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) == 0)
+        stream->nap_us_most = NAP_MOST_US;
 }
 
 bool replication_start(struct replication *stream, PGconn *conn, const char *slot,
@@ -63,8 +74,10 @@ bool replication_start(struct replication *stream, PGconn *conn, const char *slo
 {
     struct buffer sql;
     char position[LSN_TEXT_SIZE];
-    *stream = (struct replication){
-        .conn = conn, .last_reply_us = clock_monotonic_us(), .nap_us = NAP_LEAST_US};
+    *stream = (struct replication){.conn = conn,
+                                   .last_reply_us = clock_monotonic_us(),
+                                   .nap_us = NAP_LEAST_US,
+                                   .nap_us_most = NAP_LEAST_US};
     buffer_init(&sql, 1024);
     buffer_puts(&sql, "START_REPLICATION SLOT ");
     quote_ident(&sql, slot);
@@ -75,7 +88,7 @@ bool replication_start(struct replication *stream, PGconn *conn, const char *slo
     PGresult *result = PQexec(conn, buffer_text(&sql));
     bool ok = PQresultStatus(result) == PGRES_COPY_BOTH;
     if (ok) {
-        narrow_window(conn);
+        gather_at_server(stream);
     } else {
         conn_result_error(conn, result, err);
         error_context(err, "starting replication from slot \"%s\"", slot);
@@ -164,18 +177,16 @@ static int waiting_bytes(const struct replication *stream)
     return ioctl(PQsocket(stream->conn), FIONREAD, &bytes) == 0 ? bytes : 0;
 }
 
-/*
- * What makes the window close: the socket is read until it is empty, and then left alone for as long as
- * changes come fast. What comes seldom is hardly kept back.
- */
+/* The socket is read until it is empty, and then left alone for as long as changes come fast. What comes
+ * seldom is hardly kept back. */
 static void nap(struct replication *stream)
 {
     int64_t now_us = clock_monotonic_us();
     if (now_us - stream->last_read_us < stream->nap_us && waiting_bytes(stream) < EMPTY_BYTES) {
         usleep((useconds_t)stream->nap_us);
-        int64_t fast = MIN(stream->nap_us * FAST_BYTES_US, WINDOW_FULL_BYTES);
-        stream->nap_us = waiting_bytes(stream) >= fast ? MIN(stream->nap_us * 2, NAP_MOST_US)
-                                                       : MAX(stream->nap_us / 2, NAP_LEAST_US);
+        stream->nap_us = waiting_bytes(stream) >= stream->nap_us * FAST_BYTES_US
+                             ? MIN(stream->nap_us * 2, stream->nap_us_most)
+                             : MAX(stream->nap_us / 2, NAP_LEAST_US);
     }
     stream->last_read_us = clock_monotonic_us();
 }

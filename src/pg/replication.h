@@ -19,7 +19,8 @@ struct replication {
     int64_t server_time;   /* … and its clock then: microseconds since 2000-01-01 UTC */
     lsn_t confirmed;       /* what we last told */
     int64_t last_read_us;  /* monotonic */
-    int64_t nap_us;        /* how long the next nap is */
+    int64_t nap_us;        /* how long changes gather before the next read … */
+    int64_t nap_us_most;   /* … and how long they may */
     int64_t last_reply_us; /* monotonic */
     bool reply_requested;
 };
@@ -41,7 +42,7 @@ void replication_release(struct replication *stream); /* not the connection */
 enum replication_event replication_read(struct replication *stream, const char **payload,
                                         size_t *length, struct error *err);
 
-/* Waits for input, at most timeout_us. */
+/* Waits for input, at most timeout_us; when there is some, up to 4 ms more for what comes with it. */
 bool replication_wait(struct replication *stream, int64_t timeout_us, struct error *err)
     MUST_CHECK;
 

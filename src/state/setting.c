@@ -23,9 +23,9 @@ bool setting_put(PGconn *control, const char *name, const char *value, struct er
 {
     const char *const values[] = {name, value};
     return conn_run(control,
-               "INSERT INTO portage.setting (name, value) VALUES ($1, $2)"
-               " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
-               2, values, err);
+                    "INSERT INTO portage.setting (name, value) VALUES ($1, $2)"
+                    " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+                    2, values, err);
 }
 
 bool setting_remove(PGconn *control, const char *name, struct error *err)
@@ -40,7 +40,7 @@ bool journal_write(PGconn *control, int64_t epoch, const char *step, const char 
     snprintf(epoch_text, sizeof epoch_text, "%lld", (long long)epoch);
     const char *const values[] = {epoch_text, step, detail};
     return conn_run(control,
-               "INSERT INTO portage.journal (epoch, step, detail)"
-               " VALUES ($1::bigint, $2, $3::jsonb)",
-               3, values, err);
+                    "INSERT INTO portage.journal (epoch, step, detail)"
+                    " VALUES ($1::bigint, $2, $3::jsonb)",
+                    3, values, err);
 }

@@ -4,7 +4,8 @@
 #include "stream/groups.h"
 
 enum {
-    ARRAYS_BYTES_MAX = 4 * BIND_ROWS_BYTES_MAX, /* each byte escaped, each value in quotes */
+    ARRAYS_BYTES_MAX = 4 * BIND_ROWS_BYTES_MAX, /* each byte escaped, each value in quotes;
+                                                 * in binary less: 12 bytes for a digit */
     FORMAT_TEXT = 0, FORMAT_BINARY = 1,
 };
 

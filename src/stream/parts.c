@@ -43,16 +43,7 @@ static const char *array_text(const char *const *key, unsigned count, struct are
 {
     struct buffer text;
     buffer_init(&text, 64 * 1024 * 1024);
-    for (unsigned k = 0; k < count; k++) {
-        buffer_puts(&text, k == 0 ? "{\"" : ",\"");
-        for (const char *at = key[k]; *at != '\0'; at++) {
-            if (*at == '"' || *at == '\\')
-                buffer_putc(&text, '\\');
-            buffer_putc(&text, *at);
-        }
-        buffer_putc(&text, '"');
-    }
-    buffer_putc(&text, '}');
+    quote_array(&text, key, count);
     return arena_take(arena, &text);
 }
 

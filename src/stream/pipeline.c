@@ -6,7 +6,6 @@
 
 #include "pg/conn.h"
 #include "util/clock.h"
-#include "util/log.h"
 
 enum {
     RING_START = 1024,

@@ -41,7 +41,6 @@ struct pipeline {
     lsn_t suspect;
 };
 
-/* Puts the connection into pipeline mode; keeps no ownership of it. `stop` outlives it. */
 /* Of a statement, as libpq takes them: without lengths and formats all are texts. */
 struct parameters {
     int count;
@@ -50,6 +49,7 @@ struct parameters {
     const int *formats;
 };
 
+/* Puts the connection into pipeline mode; keeps no ownership of it. `stop` outlives it. */
 bool pipeline_init(struct pipeline *pipeline, PGconn *conn, struct stop *stop,
                    struct error *err) MUST_CHECK;
 void pipeline_release(struct pipeline *pipeline);

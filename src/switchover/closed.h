@@ -3,7 +3,8 @@
  * of ours but what keeps the old source from taking writes again, from whoever still has a connection to
  * it: both sides would be open. What stays is the gate and no more:
  *
- *     the triggers portage_gate, the function portage.gate(), its row portage.gate, its sequence portage.gate_rejected, and
+ *     the triggers portage_gate, the function portage.gate(), its row portage.gate, its sequence
+ *     portage.gate_rejected, and
  *     the row `closed` of portage.setting, which says when: by it everybody knows such a source
  *
  * Nothing of ours looks after it any more; partitions that are made later have no trigger of their own.

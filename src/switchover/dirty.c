@@ -117,18 +117,13 @@ static bool put_row(struct dirty *dirty, const struct rejoin *rejoin, const PGre
     CHECK(rejoin->columns_count <= RELATION_COLUMNS_MAX);
     for (unsigned c = 0; c < rejoin->columns_count; c++)
         values[c] = PQgetisnull(row, 0, (int)c) ? NULL : result_text(row, 0, (int)c);
-    PGresult *result =
-        conn_query(dirty->source, rejoin->put, (int)rejoin->columns_count, values, err);
-    PQclear(result);
-    return result != NULL;
+    return conn_run(dirty->source, rejoin->put, (int)rejoin->columns_count, values, err);
 }
 
 static bool remove_row(struct dirty *dirty, const struct rejoin *rejoin,
                        const char *const *key, unsigned columns, struct error *err)
 {
-    PGresult *result = conn_query(dirty->source, rejoin->remove, (int)columns, key, err);
-    PQclear(result);
-    return result != NULL;
+    return conn_run(dirty->source, rejoin->remove, (int)columns, key, err);
 }
 
 /* *rejoin: of a shard that has the mapping. *row: NULL when no shard has the row; else the caller's. */
@@ -225,10 +220,7 @@ static bool remove_keys(struct dirty *dirty, const struct rejoin *rejoin, const 
         return true;
     if (!rejoin_keys(gone, count, keys->columns, arena, arrays, err))
         return false;
-    PGresult *result =
-        conn_query(dirty->source, rejoin->remove_many, (int)keys->columns, arrays, err);
-    PQclear(result);
-    return result != NULL;
+    return conn_run(dirty->source, rejoin->remove_many, (int)keys->columns, arrays, err);
 }
 
 /* A TRUNCATE marks many keys that no shard has: those go together, and each of the others by itself. */

@@ -82,10 +82,8 @@ static bool insert_on(struct session *session, unsigned shard, const struct mapp
                       const struct seen_row *row, struct arena *arena, struct error *err)
 {
     const struct mapping *whole = &session->set->mappings[mapping->index];
-    PGresult *result = conn_query(session->shards[shard], insert_sql(mapping, whole, arena),
+    return conn_run(session->shards[shard], insert_sql(mapping, whole, arena),
                                   (int)mapping->items_count, row->values, err);
-    PQclear(result);
-    return result != NULL;
 }
 
 static bool belongs_on(struct session *session, unsigned shard, const struct mapping *mapping,
@@ -155,9 +153,7 @@ static bool delete_row(PGconn *shard, const struct mapping *mapping, const char 
     buffer_puts(&sql, "DELETE FROM ");
     relation_put_only(&sql, mapping->target);
     buffer_puts(&sql, " WHERE " READING_AT_VERSION);
-    PGresult *result = conn_query(shard, arena_take(arena, &sql), 1, &version, err);
-    PQclear(result);
-    return result != NULL;
+    return conn_run(shard, arena_take(arena, &sql), 1, &version, err);
 }
 
 static bool level(struct session *session, unsigned shard, const struct mapping *mapping,
