@@ -97,7 +97,7 @@ class SwitchedBank:
         """Whether the bank's large transaction runs on the side that this command leaves."""
         servers = [self.source] if command == "cutover" else self.servers
         return any(server.value("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
-                                " AND query LIKE 'SELECT public.bank_campaign(%'"
+                                " AND query LIKE 'SELECT public.bank_campaign(%%'"
                                 " AND datname LIKE %s", [f"{self.name}%"]) for server in servers)
 
     def live(self):
