@@ -5,7 +5,10 @@
 #include "verify/seen.h"
 
 enum {
-    BATCH = 64,                   /* suspects looked at together: a round must be short */
+    BATCH = 512,                  /* suspects looked at together: a round waits for the lanes once … */
+    SLICE = 32,                   /* … and asks for so many in one go … */
+    BEFORE_US_MAX = 200 * 1000,   /* … but must be short: a row that changes meanwhile is open … */
+    BEFORE_BYTES_MAX = 16 << 20,  /* … and fit into memory three times */
     CLOSE_AFTER = 3,              /* rounds without a verdict; then a suspect is looked at alone */
     HISTORY_MAX = 20000,          /* times that the source's row is read then … */
     HISTORY_BYTES_MAX = 64 << 20, /* … and what that may take */
@@ -44,18 +47,55 @@ void judgement_release(struct judgement *judgement)
 /* ---- a round ---- */
 
 /* The row as the side has it that takes the writes; as the side has it that follows. */
-static bool seen_live(struct session *session, const struct suspect *suspect, struct arena *arena,
+static bool seen_live(struct session *session, struct round *round, unsigned from, unsigned count,
                       struct seen *seen, struct error *err)
 {
-    return session->backward ? seen_target(session, suspect, arena, seen, err)
-                             : seen_source(session, suspect, arena, seen, err);
+    return session->backward
+               ? seen_target(session, round->suspects + from, count, &round->arena, seen, err)
+               : seen_source(session, round->suspects + from, count, &round->arena, seen, err);
 }
 
-static bool seen_following(struct session *session, const struct suspect *suspect,
-                           struct arena *arena, struct seen *seen, struct error *err)
+static bool seen_following(struct session *session, struct round *round, unsigned from,
+                           unsigned count, struct seen *seen, struct error *err)
 {
-    return session->backward ? seen_source(session, suspect, arena, seen, err)
-                             : seen_target(session, suspect, arena, seen, err);
+    return session->backward
+               ? seen_source(session, round->suspects + from, count, &round->arena, seen, err)
+               : seen_target(session, round->suspects + from, count, &round->arena, seen, err);
+}
+
+static unsigned slice_at(const struct round *round, unsigned from)
+{
+    return round->count - from < SLICE ? round->count - from : SLICE;
+}
+
+/* As many as there is time and room for: the round is of these. */
+static bool look_before(struct session *session, struct round *round, struct suspects *suspects,
+                        struct error *err)
+{
+    int64_t began_us = clock_monotonic_us();
+    unsigned seen = 0;
+    while (seen < round->count && clock_monotonic_us() - began_us < BEFORE_US_MAX &&
+           arena_bytes(&round->arena) < BEFORE_BYTES_MAX) {
+        unsigned slice = slice_at(round, seen);
+        if (!seen_live(session, round, seen, slice, round->before + seen, err))
+            return false;
+        seen += slice;
+    }
+    while (round->count > seen)
+        suspects_return_first(suspects, round->suspects[--round->count]);
+    return true;
+}
+
+static bool look_after(struct session *session, struct round *round, struct error *err)
+{
+    unsigned slice;
+    for (unsigned from = 0; from < round->count; from += slice) {
+        slice = slice_at(round, from);
+        if (!seen_following(session, round, from, slice, round->following + from, err) ||
+            !seen_live(session, round, from, slice, round->after + from, err))
+            return false;
+    }
+    return true;
 }
 
 /* Reads the live row again and again until the lanes have passed the position. */
@@ -68,7 +108,7 @@ static bool follow(struct session *session, struct round *round, const struct po
                              arena_bytes(&round->arena) < HISTORY_BYTES_MAX;
          reads++) {
         struct seen *seen = &round->history[round->history_count];
-        if (!seen_live(session, round->suspects[0], &round->arena, seen, err) ||
+        if (!seen_live(session, round, 0, 1, seen, err) ||
             !position_passed(session, position, passed, err))
             return false;
         if (digest_equal(seen->version, last->version))
@@ -96,18 +136,13 @@ static bool is_ordinary(const struct session *session, const struct round *round
     return true;
 }
 
-static bool look(struct session *session, struct round *round, bool *passed,
-                 struct judgement *judgement, struct error *err)
+static bool look(struct session *session, struct round *round, struct suspects *suspects,
+                 bool *passed, struct judgement *judgement, struct error *err)
 {
     struct position position;
-    if (!horizon_oldest(session, &round->oldest, err))
-        return false;
-    for (unsigned i = 0; i < round->count; i++) {
-        if (!seen_live(session, round->suspects[i], &round->arena, &round->before[i], err))
-            return false;
-    }
     *passed = false;
-    if (!position_now(session, &position, err))
+    if (!horizon_oldest(session, &round->oldest, err) ||
+        !look_before(session, round, suspects, err) || !position_now(session, &position, err))
         return false;
     position.ordinary = is_ordinary(session, round);
     if (is_close(round) && !follow(session, round, &position, passed, err))
@@ -115,12 +150,8 @@ static bool look(struct session *session, struct round *round, bool *passed,
     if (!*passed && !position_wait(session, &position, passed, judgement->why_undecided,
                                    sizeof judgement->why_undecided, err))
         return false;
-    for (unsigned i = 0; *passed && i < round->count; i++) {
-        if (!seen_following(session, round->suspects[i], &round->arena, &round->following[i],
-                            err) ||
-            !seen_live(session, round->suspects[i], &round->arena, &round->after[i], err))
-            return false;
-    }
+    if (*passed && !look_after(session, round, err))
+        return false;
     return horizon_newest(session, &round->newest, err);
 }
 
@@ -273,7 +304,7 @@ static void report(const struct session *session, const struct mapping *mapping,
 static bool judge_batch(struct session *session, struct round *round, struct suspects *suspects,
                         bool *passed, struct judgement *judgement, struct error *err)
 {
-    if (!look(session, round, passed, judgement, err))
+    if (!look(session, round, suspects, passed, judgement, err))
         return false;
     for (unsigned i = 0; i < round->count; i++) {
         struct suspect *suspect = round->suspects[i];

@@ -82,11 +82,11 @@ static bool hold(struct session *session, bool *held, struct error *err)
 
 /* ---- one key ---- */
 
-static bool see(struct session *session, bool live, const struct suspect *suspect,
-                struct arena *arena, struct seen *seen, struct error *err)
+static bool see(struct session *session, bool live, struct suspect *suspect, struct arena *arena,
+                struct seen *seen, struct error *err)
 {
-    return live == session->backward ? seen_target(session, suspect, arena, seen, err)
-                                     : seen_source(session, suspect, arena, seen, err);
+    return live == session->backward ? seen_target(session, &suspect, 1, arena, seen, err)
+                                     : seen_source(session, &suspect, 1, arena, seen, err);
 }
 
 /*
@@ -108,7 +108,7 @@ static bool is_still(const struct session *session, const struct mapping *mappin
 }
 
 /* *still is also false when the live row changed while it was brought back: then nothing is kept. */
-static bool bring(struct session *session, const struct ways *ways, const struct suspect *suspect,
+static bool bring(struct session *session, const struct ways *ways, struct suspect *suspect,
                   const struct seen *live, const struct seen *following, struct arena *arena,
                   bool *still, bool *brought, struct error *err)
 {
@@ -117,14 +117,14 @@ static bool bring(struct session *session, const struct ways *ways, const struct
     if (!session->backward)
         return bring_forward(session, suspect, live, following, arena, err);
     if (!bring_back(session, ways, suspect, following, live, arena, brought, err) ||
-        !seen_target(session, suspect, arena, &again, err))
+        !seen_target(session, &suspect, 1, arena, &again, err))
         return false;
     *still = digest_equal(again.version, live->version);
     return true;
 }
 
 static bool bring_when_still(struct session *session, const struct ways *ways,
-                             const struct suspect *suspect, const struct before *before,
+                             struct suspect *suspect, const struct before *before,
                              struct arena *arena, bool *still, bool *brought, struct error *err)
 {
     struct seen live, following;
@@ -138,7 +138,7 @@ static bool bring_when_still(struct session *session, const struct ways *ways,
            bring(session, ways, suspect, &live, &following, arena, still, brought, err);
 }
 
-static bool look_before(struct session *session, const struct suspect *suspect, struct arena *arena,
+static bool look_before(struct session *session, struct suspect *suspect, struct arena *arena,
                         struct before *before, struct judgement *judgement, struct error *err)
 {
     struct position position;
@@ -155,7 +155,7 @@ static bool look_before(struct session *session, const struct suspect *suspect, 
 }
 
 static bool try_once(struct session *session, const struct ways *ways,
-                     const struct suspect *suspect, struct arena *arena, bool *still,
+                     struct suspect *suspect, struct arena *arena, bool *still,
                      bool *brought, struct judgement *judgement, struct error *err)
 {
     struct before before;
@@ -173,7 +173,7 @@ static bool try_once(struct session *session, const struct ways *ways,
 }
 
 static bool repair_one(struct session *session, const struct ways *ways,
-                       const struct suspect *suspect, struct judgement *judgement, bool *brought,
+                       struct suspect *suspect, struct judgement *judgement, bool *brought,
                        struct error *err)
 {
     struct arena arena;

@@ -43,18 +43,6 @@ static void key_params(const struct suspect *suspect, struct arena *arena,
     }
 }
 
-static PGresult *ask(PGconn *conn, const char *sql, const struct key_params *params,
-                     struct error *err)
-{
-    PGresult *result = PQexecParams(conn, sql, params->count, params->types, params->values,
-                                    params->lengths, params->formats, 0);
-    if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
-        return result;
-    conn_result_error(conn, result, err);
-    PQclear(result);
-    return NULL;
-}
-
 /* A sum, because a scan may give the rows in another order each time. */
 static void version_add(struct seen *seen, unsigned shard, const char *version)
 {
@@ -87,36 +75,108 @@ static void take_rows(const struct mapping *mapping, const PGresult *result, uns
     seen->count += fresh;
 }
 
-bool seen_source(struct session *session, const struct suspect *suspect, struct arena *arena,
-                 struct seen *seen, struct error *err)
+/* ---- many at once ---- */
+
+/* What is asked of one server. */
+struct question {
+    PGconn *conn;
+    const char *(*sql_of)(const struct session *session, const struct mapping *mapping,
+                          unsigned shard, struct arena *arena);
+    unsigned shard;
+};
+
+/* One statement for neighbours of one mapping. */
+static bool send_all(const struct session *session, const struct question *question,
+                     struct suspect *const *suspects, unsigned count, struct arena *arena)
 {
-    struct key_params params;
-    key_params(suspect, arena, &params);
-    *seen = (struct seen){0};
-    PGresult *result =
-        ask(session->source, reading_source_row(suspect->mapping, arena), &params, err);
-    if (result == NULL)
-        return error_context(err, "reading a row of %s.%s at the source",
-                             suspect->mapping->source->schema, suspect->mapping->source->name);
-    take_rows(suspect->mapping, result, 0, arena, seen);
-    PQclear(result);
-    return true;
+    const struct mapping *last = NULL;
+    bool sent = true;
+    for (unsigned i = 0; sent && i < count; i++) {
+        const struct mapping *mapping = suspects[i]->mapping;
+        struct key_params params;
+        key_params(suspects[i], arena, &params);
+        if (mapping != last)
+            sent = PQsendPrepare(question->conn, "",
+                                 question->sql_of(session, mapping, question->shard, arena),
+                                 params.count, params.types) == 1;
+        sent = sent && PQsendQueryPrepared(question->conn, "", params.count, params.values,
+                                           params.lengths, params.formats, 0) == 1;
+        last = mapping;
+    }
+    return sent && PQpipelineSync(question->conn) == 1;
 }
 
-bool seen_target(struct session *session, const struct suspect *suspect, struct arena *arena,
-                 struct seen *seen, struct error *err)
+/* All answers, also behind an error, until the server is in step again. */
+static bool take_all(const struct question *question, struct suspect *const *suspects,
+                     struct arena *arena, struct seen *seen, struct error *err)
 {
-    struct key_params params;
-    key_params(suspect, arena, &params);
-    *seen = (struct seen){0};
-    for (unsigned s = 0; s < session->shards_count; s++) {
-        PGresult *result = ask(
-            session->shards[s],
-            reading_target_row(suspect->mapping, s, session->shards_count, arena), &params, err);
-        if (result == NULL)
-            return error_context(err, "reading a row of %s on shard %u", suspect->mapping->name, s);
-        take_rows(suspect->mapping, result, s, arena, seen);
+    unsigned taken = 0;
+    bool ok = true, in_step = false;
+    while (!in_step) {
+        PGresult *result = PQgetResult(question->conn);
+        ExecStatusType status = PQresultStatus(result);
+        if (result == NULL && PQstatus(question->conn) == CONNECTION_BAD)
+            return ok && conn_error(question->conn, err);
+        if (status == PGRES_TUPLES_OK) {
+            take_rows(suspects[taken]->mapping, result, question->shard, arena, &seen[taken]);
+            taken++;
+        } else if (result != NULL && status == PGRES_FATAL_ERROR && ok) {
+            ok = conn_result_error(question->conn, result, err);
+        }
+        in_step = result != NULL && status == PGRES_PIPELINE_SYNC;
         PQclear(result);
+    }
+    return ok;
+}
+
+/* Adds to what has been seen of them on other servers. */
+static bool ask_all_rows(const struct session *session, const struct question *question,
+                         struct suspect *const *suspects, unsigned count, struct arena *arena,
+                         struct seen *seen, struct error *err)
+{
+    if (PQenterPipelineMode(question->conn) != 1)
+        return conn_error(question->conn, err);
+    bool ok = send_all(session, question, suspects, count, arena)
+                  ? take_all(question, suspects, arena, seen, err)
+                  : conn_error(question->conn, err);
+    if (PQexitPipelineMode(question->conn) != 1)
+        return ok && conn_error(question->conn, err);
+    return ok;
+}
+
+static const char *source_sql(const struct session *session, const struct mapping *mapping,
+                              unsigned shard, struct arena *arena)
+{
+    (void)session;
+    (void)shard;
+    return reading_source_row(mapping, arena);
+}
+
+static const char *target_sql(const struct session *session, const struct mapping *mapping,
+                              unsigned shard, struct arena *arena)
+{
+    return reading_target_row(mapping, shard, session->shards_count, arena);
+}
+
+bool seen_source(struct session *session, struct suspect *const *suspects, unsigned count,
+                 struct arena *arena, struct seen *seen, struct error *err)
+{
+    const struct question question = {.conn = session->source, .sql_of = source_sql};
+    memset(seen, 0, count * sizeof *seen);
+    return ask_all_rows(session, &question, suspects, count, arena, seen, err) ||
+           error_context(err, "reading rows of %s at the source", suspects[0]->mapping->name);
+}
+
+bool seen_target(struct session *session, struct suspect *const *suspects, unsigned count,
+                 struct arena *arena, struct seen *seen, struct error *err)
+{
+    memset(seen, 0, count * sizeof *seen);
+    for (unsigned s = 0; s < session->shards_count; s++) {
+        const struct question question = {
+            .conn = session->shards[s], .sql_of = target_sql, .shard = s};
+        if (!ask_all_rows(session, &question, suspects, count, arena, seen, err))
+            return error_context(err, "reading rows of %s on shard %u", suspects[0]->mapping->name,
+                                 s);
     }
     return true;
 }
@@ -126,9 +186,11 @@ bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,
 {
     struct key_params params;
     key_params(suspect, arena, &params);
-    PGresult *result = ask(shard, sql, &params, err);
+    PGresult *result = PQexecParams(shard, sql, params.count, params.types, params.values,
+                                    params.lengths, params.formats, 0);
+    bool ok = PQresultStatus(result) == PGRES_COMMAND_OK || conn_result_error(shard, result, err);
     PQclear(result);
-    return result != NULL;
+    return ok;
 }
 
 /* 1.50 and 1.5 are the same number. */

@@ -21,11 +21,12 @@ struct seen {
     struct digest version; /* of all of them; zero for none */
 };
 
-/* Allocated from the arena. */
-bool seen_source(struct session *session, const struct suspect *suspect, struct arena *arena,
-                 struct seen *seen, struct error *err) MUST_CHECK;
-bool seen_target(struct session *session, const struct suspect *suspect, struct arena *arena,
-                 struct seen *seen, struct error *err) MUST_CHECK;
+/* Of `count` suspects, which are asked for in one go: seen[i] are the rows of suspects[i]. Allocated from the
+ * arena. */
+bool seen_source(struct session *session, struct suspect *const *suspects, unsigned count,
+                 struct arena *arena, struct seen *seen, struct error *err) MUST_CHECK;
+bool seen_target(struct session *session, struct suspect *const *suspects, unsigned count,
+                 struct arena *arena, struct seen *seen, struct error *err) MUST_CHECK;
 
 /* Executes a statement by key on a shard (repair). */
 bool seen_execute(PGconn *shard, const char *sql, const struct suspect *suspect,

@@ -103,3 +103,11 @@ void suspects_return(struct suspects *suspects, struct suspect *suspect)
     *suspects->last = suspect;
     suspects->last = &suspect->next;
 }
+
+void suspects_return_first(struct suspects *suspects, struct suspect *suspect)
+{
+    if (suspects->first == NULL)
+        suspects->last = &suspect->next;
+    suspect->next = suspects->first;
+    suspects->first = suspect;
+}

@@ -47,5 +47,6 @@ uint64_t suspects_not_kept(struct suspects *suspects);
 
 /* Puts one that was taken out of the list at its end again. Not while others add. */
 void suspects_return(struct suspects *suspects, struct suspect *suspect);
+void suspects_return_first(struct suspects *suspects, struct suspect *suspect); /* at its beginning */
 
 #endif
