@@ -251,7 +251,8 @@ static bool supervise_copy(struct engine *engine, struct error *err)
         return false;
     end_copier(engine);
     engine->stage = STAGE_INDEXING;
-    return load_end(&engine->load, err) &&
+    /* Once more: of a chunk that committed between the two halves of a drop, the servers still have the row. */
+    return load_end(&engine->load, err) && drop_chunks(engine, err) &&
            phase_set(engine->migration->shards[0], engine->epoch, "indexing", err);
 }
 

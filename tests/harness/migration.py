@@ -142,6 +142,8 @@ class Migration:
     def run_until_ready(self, timeout=READY_TIMEOUT):
         self.portage.start()
         self.wait_ready(timeout)
+        for shard in range(len(self.shard_names)):
+            assert self.shard_sql(shard, "SELECT * FROM portage.chunk") == [], "a cutover would refuse"
         return self
 
     def wait_ready(self, timeout=READY_TIMEOUT):

@@ -78,7 +78,10 @@ def test_verify_goes_on_while_the_target_is_live(migration):
                "  FROM portage.setting WHERE name = 'verify'", [switched])
         return later and outcome == "equal"
     wait_until(verified, 60, "a pass while the target is live", explain=carried.portage.explain)
-    carried.source_sql("UPDATE public.t SET n = n + 1 WHERE id = 7")  # behind everybody's back
+    # Behind everybody's back, and behind all that the stream brings.
+    wait_until(lambda: carried.source_sql("SELECT count(*) FROM public.t WHERE n > 0") == [(0,)], 60,
+               "what the shards have changed", explain=carried.portage.explain)
+    carried.source_sql("UPDATE public.t SET n = n + 1 WHERE id = 7")
     wait_until(lambda: carried.shard_sql(
         0, "SELECT value::jsonb->>'outcome' FROM portage.setting WHERE name = 'verify'"
     ) == [("different",)], 60, "the difference to be found", explain=carried.portage.explain)
