@@ -203,13 +203,13 @@ bool kept_begin(struct kept *kept, PGconn *control, const char *request, bool fr
 {
     bool locked = false;
     if (!take_lock(control, request, &locked, err))
-        return error_context(err, "reading how far the pass was");
+        return error_context(err, "reading on shard 0 how far the pass was");
     kept->on = locked;
     kept->why = "the same is being verified by somebody else";
     bool ok = !kept->on || (take_turn(kept, control, request, fresh, err) &&
                             take_tables(kept, control, arena, err) &&
                             take_suspects(kept, control, suspects, err));
-    return ok || error_context(err, "reading how far the pass was");
+    return ok || error_context(err, "reading on shard 0 how far the pass was");
 }
 
 /* ---- writing ---- */
@@ -220,7 +220,7 @@ static bool write_row(PGconn *control, const char *sql, int count, const char *c
 {
     PGresult *result = conn_query(control, sql, count, values, err);
     if (result == NULL)
-        return error_context(err, "keeping how far the pass is");
+        return error_context(err, "keeping on shard 0 how far the pass is");
     bool ours = strcmp(PQcmdTuples(result), "1") == 0;
     PQclear(result);
     return ours || error_set(err, ERROR_CONFIG, "another verify has taken up this pass");
@@ -377,5 +377,5 @@ bool kept_end(struct kept *kept, PGconn *control, struct error *err)
 {
     const char *const values[] = {kept->id, kept->turn};
     return !kept->on || conn_run(control, end_sql, 2, values, err) ||
-           error_context(err, "forgetting how far the pass was");
+           error_context(err, "forgetting on shard 0 how far the pass was");
 }
