@@ -280,6 +280,20 @@ ONE_TABLE = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
 BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
 
 
+def test_D6_a_row_that_the_mapping_refuses_leaves_it_undecided(migration):
+    carried = migration("CREATE TABLE public.t (id bigint PRIMARY KEY, j text);"
+                        "INSERT INTO public.t SELECT g, '{}' FROM generate_series(1, 300) g;",
+                        "CREATE TABLE public.t (id bigint PRIMARY KEY, j jsonb);",
+                        "shard_by: id\ntables:\n  public.t: {select: 'id, j::jsonb AS j'}\n")
+    carried.run_until_ready()
+    carried.source_sql("UPDATE public.t SET j = 'no json' WHERE id = 77")
+    assert carried.portage.wait(60) == 4
+    done = carried.portage.command("verify", check=False)
+    assert done.returncode == UNDECIDED
+    assert "reading public.t at the source" in done.stderr and "type json" in done.stderr
+    carried.portage.close()
+
+
 def test_a_shard_that_is_down(postgres, migration):
     target = postgres(TARGET_VERSION)
     carried = migration(ONE_TABLE + "INSERT INTO public.t SELECT g, g FROM generate_series(1, 9000) g;",
