@@ -59,6 +59,19 @@ static void put_range_values(struct buffer *sql, const struct mapping *mapping,
     buffer_putc(sql, ')');
 }
 
+/* One end of the interval; gives what a further condition begins with. */
+static const char *put_end(struct buffer *sql, const struct mapping *mapping, const char *word,
+                           const char *operator, const char *const *values)
+{
+    if (values == NULL)
+        return word;
+    buffer_puts(sql, word);
+    put_range_columns(sql, mapping);
+    buffer_puts(sql, operator);
+    put_range_values(sql, mapping, values);
+    return " AND ";
+}
+
 /* WHERE …, when there is anything to say. */
 static void put_interval(struct buffer *sql, const struct mapping *mapping,
                          struct key_interval interval, const char *where)
@@ -73,19 +86,8 @@ static void put_interval(struct buffer *sql, const struct mapping *mapping,
         put_known_leaves(sql, mapping->source);
         word = " AND ";
     }
-    if (interval.lower != NULL) {
-        buffer_puts(sql, word);
-        put_range_columns(sql, mapping);
-        buffer_puts(sql, " > ");
-        put_range_values(sql, mapping, interval.lower);
-        word = " AND ";
-    }
-    if (interval.upper != NULL) {
-        buffer_puts(sql, word);
-        put_range_columns(sql, mapping);
-        buffer_puts(sql, " <= ");
-        put_range_values(sql, mapping, interval.upper);
-    }
+    word = put_end(sql, mapping, word, " > ", interval.lower);
+    put_end(sql, mapping, word, " <= ", interval.upper);
 }
 
 static void put_copy_items(struct buffer *sql, const struct mapping *mapping)

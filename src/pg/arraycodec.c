@@ -12,6 +12,17 @@ static void put_bytes(struct buffer *out, const void *bytes, size_t length)
     buffer_append(out, bytes, length);
 }
 
+static void put_number(struct buffer *out, int bytes, int64_t value)
+{
+    buffer_put_int32(out, bytes);
+    if (bytes == 2)
+        buffer_put_int16(out, (int16_t)value);
+    else if (bytes == 4)
+        buffer_put_int32(out, (int32_t)value);
+    else
+        buffer_put_int64(out, value);
+}
+
 static bool put_bool(struct buffer *out, struct array_element element)
 {
     bool value;
@@ -21,34 +32,29 @@ static bool put_bool(struct buffer *out, struct array_element element)
     return true;
 }
 
-static bool put_int2(struct buffer *out, struct array_element element)
+static bool put_int(struct buffer *out, int bytes, int64_t least, int64_t most,
+                    struct array_element element)
 {
     int64_t value;
-    if (!text_to_int(element.text, element.length, INT16_MIN, INT16_MAX, &value))
+    if (!text_to_int(element.text, element.length, least, most, &value))
         return false;
-    buffer_put_int32(out, 2);
-    buffer_put_int16(out, (int16_t)value);
+    put_number(out, bytes, value);
     return true;
+}
+
+static bool put_int2(struct buffer *out, struct array_element element)
+{
+    return put_int(out, 2, INT16_MIN, INT16_MAX, element);
 }
 
 static bool put_int4(struct buffer *out, struct array_element element)
 {
-    int64_t value;
-    if (!text_to_int(element.text, element.length, INT32_MIN, INT32_MAX, &value))
-        return false;
-    buffer_put_int32(out, 4);
-    buffer_put_int32(out, (int32_t)value);
-    return true;
+    return put_int(out, 4, INT32_MIN, INT32_MAX, element);
 }
 
 static bool put_int8(struct buffer *out, struct array_element element)
 {
-    int64_t value;
-    if (!text_to_int(element.text, element.length, INT64_MIN, INT64_MAX, &value))
-        return false;
-    buffer_put_int32(out, 8);
-    buffer_put_int64(out, value);
-    return true;
+    return put_int(out, 8, INT64_MIN, INT64_MAX, element);
 }
 
 static bool put_date(struct buffer *out, struct array_element element)
@@ -56,8 +62,7 @@ static bool put_date(struct buffer *out, struct array_element element)
     int32_t days;
     if (!text_to_date(element.text, element.length, &days))
         return false;
-    buffer_put_int32(out, 4);
-    buffer_put_int32(out, days);
+    put_number(out, 4, days);
     return true;
 }
 
@@ -66,8 +71,7 @@ static bool put_timestamp(struct buffer *out, struct array_element element)
     int64_t us;
     if (!text_to_timestamp(element.text, element.length, &us))
         return false;
-    buffer_put_int32(out, 8);
-    buffer_put_int64(out, us);
+    put_number(out, 8, us);
     return true;
 }
 

@@ -19,9 +19,9 @@ struct array_element {
 
 /*
  * Appends the array of `count` elements, at least one. Gives false, and appends nothing, where the type
- * (an OID) has no binary form here, or a text is none that we read: array_put_text() then does it. Texts are a server's: that there is no
- * 30th of February is not looked at. All
- * types of integers, bool, text, varchar, uuid, date, timestamp(tz), json and jsonb have one.
+ * (an OID) has no binary form here, or a text is none that we read: array_put_text() then does it. All types
+ * of integers, bool, text, varchar, uuid, date, timestamp(tz), json and jsonb have one. Texts are a server's:
+ * that there is no 30th of February is not looked at.
  */
 bool array_put_binary(struct buffer *out, uint32_t type, const struct array_element *elements,
                       unsigned count);

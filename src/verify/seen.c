@@ -108,7 +108,7 @@ static bool send_all(const struct session *session, const struct question *quest
 
 /* All answers, also behind an error, until the server is in step again. */
 static bool take_all(const struct question *question, struct suspect *const *suspects,
-                     struct arena *arena, struct seen *seen, struct error *err)
+                     unsigned count, struct arena *arena, struct seen *seen, struct error *err)
 {
     unsigned taken = 0;
     bool ok = true, in_step = false;
@@ -121,7 +121,9 @@ static bool take_all(const struct question *question, struct suspect *const *sus
             take_rows(suspects[taken]->mapping, result, question->shard, arena, &seen[taken]);
             taken++;
         } else if (result != NULL && status == PGRES_FATAL_ERROR && ok) {
-            ok = conn_result_error(question->conn, result, err);
+            conn_result_error(question->conn, result, err);
+            ok = error_context(err, "reading a row of %s",
+                               suspects[taken < count ? taken : count - 1]->mapping->name);
         }
         in_step = result != NULL && status == PGRES_PIPELINE_SYNC;
         PQclear(result);
@@ -137,7 +139,7 @@ static bool ask_all_rows(const struct session *session, const struct question *q
     if (PQenterPipelineMode(question->conn) != 1)
         return conn_error(question->conn, err);
     bool ok = send_all(session, question, suspects, count, arena)
-                  ? take_all(question, suspects, arena, seen, err)
+                  ? take_all(question, suspects, count, arena, seen, err)
                   : conn_error(question->conn, err);
     if (PQexitPipelineMode(question->conn) != 1)
         return ok && conn_error(question->conn, err);
@@ -164,7 +166,7 @@ bool seen_source(struct session *session, struct suspect *const *suspects, unsig
     const struct question question = {.conn = session->source, .sql_of = source_sql};
     memset(seen, 0, count * sizeof *seen);
     return ask_all_rows(session, &question, suspects, count, arena, seen, err) ||
-           error_context(err, "reading rows of %s at the source", suspects[0]->mapping->name);
+           error_context(err, "the source");
 }
 
 bool seen_target(struct session *session, struct suspect *const *suspects, unsigned count,
@@ -175,8 +177,7 @@ bool seen_target(struct session *session, struct suspect *const *suspects, unsig
         const struct question question = {
             .conn = session->shards[s], .sql_of = target_sql, .shard = s};
         if (!ask_all_rows(session, &question, suspects, count, arena, seen, err))
-            return error_context(err, "reading rows of %s on shard %u", suspects[0]->mapping->name,
-                                 s);
+            return error_context(err, "shard %u", s);
     }
     return true;
 }

@@ -30,10 +30,12 @@ static bool read_lanes(struct session *session, struct error *err)
 bool session_has_own_lanes(const struct session *session, const struct mapping *mapping)
 {
     size_t length = strlen(mapping->name);
-    for (const char *line = session->whole_tables; line != NULL && *line != '\0';
-         line = strchr(line, '\n') + 1) {
-        if (strncmp(line, mapping->name, length) == 0 && line[length] == '\n')
+    const char *line = session->whole_tables;
+    while (line != NULL && *line != '\0') {
+        size_t end = strcspn(line, "\n");
+        if (end == length && memcmp(line, mapping->name, length) == 0)
             return true;
+        line += end + (line[end] == '\n');
     }
     return false;
 }
