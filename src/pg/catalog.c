@@ -41,7 +41,7 @@ static const char leaf_cte_sql[] =
 
 static const char leaves_sql[] =
     "SELECT l.root, l.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),"
-    "       pg_catalog.pg_relation_filenode(l.oid)"
+    "       pg_catalog.pg_relation_filenode(l.oid), " LEAF_COLUMNS_SQL
     "  FROM leaf l JOIN pg_catalog.pg_class c ON c.oid = l.oid"
     "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY l.root, l.oid";
 
@@ -134,6 +134,7 @@ static void leaf_fill(struct leaf *leaf, const PGresult *result, int row, struct
     *leaf = (struct leaf){.oid = result_oid(result, row, 1),
                           .name = result_dup(result, row, 2, arena),
                           .file = result_oid(result, row, 3),
+                          .columns = result_dup(result, row, 4, arena),
                           .published = true};
 }
 

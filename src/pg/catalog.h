@@ -49,11 +49,19 @@ struct unique_index {
     bool replica_identity; /* indisreplident */
 };
 
+/* The names of the columns of the table `c`, by their numbers, as a JSON array; null is one that was dropped. A
+ * number is never used again, and a rename leaves it: so it tells whose values a name stands for. */
+#define LEAF_COLUMNS_SQL                                                                           \
+    "COALESCE((SELECT pg_catalog.jsonb_agg(CASE WHEN NOT a.attisdropped THEN a.attname::text END"  \
+    "                                      ORDER BY a.attnum)"                                     \
+    "            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), '[]')"
+
 /* An ordinary table that holds rows: a leaf partition, or a table that is not partitioned. */
 struct leaf {
     uint32_t oid;
     const char *name; /* schema and name, quoted where they must be */
     uint32_t file;    /* where its rows are: pg_relation_filenode() */
+    const char *columns; /* LEAF_COLUMNS_SQL */
     /* Of a source (run/leaves.h): it came after the copy began, and has ranges of its own … */
     bool late;
     bool published; /* … which may be copied once all its changes are in the stream */

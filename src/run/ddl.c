@@ -10,10 +10,10 @@ enum { ARRAY_MAX = 4 << 20 };
 
 static const char seen_setting[] = "ddl_seen";
 
-/* Where a leaf's rows are; another file is what TRUNCATE, VACUUM FULL and a rewrite leave. */
 struct ddl_file {
     uint32_t leaf;
-    uint32_t node;
+    uint32_t node; /* where its rows were at the last look; TRUNCATE, VACUUM FULL and a rewrite leave another */
+    char *columns; /* as they were when the direction began */
 };
 
 void ddl_init(struct ddl *ddl, struct migration *migration)
@@ -23,6 +23,8 @@ void ddl_init(struct ddl *ddl, struct migration *migration)
 
 void ddl_release(struct ddl *ddl)
 {
+    for (unsigned f = 0; f < ddl->files_count; f++)
+        free(ddl->files[f].columns);
     free(ddl->files);
 }
 
@@ -48,17 +50,19 @@ static bool record_seen(const struct migration *migration, int64_t xid, struct e
                        err);
 }
 
-/* `pairs`: a JSON array of [leaf, file]. */
-static bool record_files(const struct migration *migration, const char *pairs, struct error *err)
+/* `leaves`: a JSON array of [leaf, file, columns]. */
+static bool record_files(const struct migration *migration, const char *leaves, struct error *err)
 {
-    const char *const values[] = {migration->suffix, pairs};
-    PGresult *result = conn_query(migration->control,
-                                  "INSERT INTO portage.file AS f (direction, leaf, file)"
-                                  " SELECT $1, (p->>0)::oid, (p->>1)::oid"
-                                  "   FROM pg_catalog.jsonb_array_elements($2::jsonb) AS p"
-                                  " ON CONFLICT (direction, leaf) DO UPDATE SET file = EXCLUDED.file"
-                                  "  WHERE f.file <> EXCLUDED.file",
-                                  2, values, err);
+    const char *const values[] = {migration->suffix, leaves};
+    PGresult *result =
+        conn_query(migration->control,
+                   "INSERT INTO portage.file AS f (direction, leaf, file, columns)"
+                   " SELECT $1, (l->>0)::oid, (l->>1)::oid, (l->2)::text"
+                   "   FROM pg_catalog.jsonb_array_elements($2::jsonb) AS l"
+                   " ON CONFLICT (direction, leaf)"
+                   " DO UPDATE SET file = EXCLUDED.file, columns = EXCLUDED.columns"
+                   "  WHERE (f.file, f.columns) <> (EXCLUDED.file, EXCLUDED.columns)",
+                   2, values, err);
     PQclear(result);
     return result != NULL;
 }
@@ -84,7 +88,7 @@ static char *list_tables(const struct mapping_set *set)
 static const char begin_sql[] =
     "SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()),"
     "       COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.oid::bigint,"
-    "                                                      c.relfilenode::bigint)), '[]')"
+    "                                       c.relfilenode::bigint, " LEAF_COLUMNS_SQL ")), '[]')"
     "  FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::oid[]) AND c.relkind = 'r'";
 
 /* Whoever writes to the shards has been another one than the application when this was read. */
@@ -113,31 +117,65 @@ bool ddl_record(struct migration *migration, struct error *err)
 
 /* ---- what is on record ---- */
 
-static void add_file(struct ddl *ddl, uint32_t leaf, uint32_t node)
+static void add_file(struct ddl *ddl, uint32_t leaf, uint32_t node, const char *columns)
 {
     ddl->files = check_realloc(ddl->files, (ddl->files_count + 1) * sizeof *ddl->files);
-    ddl->files[ddl->files_count++] = (struct ddl_file){.leaf = leaf, .node = node};
+    ddl->files[ddl->files_count++] =
+        (struct ddl_file){.leaf = leaf, .node = node, .columns = check_strdup(columns)};
 }
 
 static bool read_files(struct ddl *ddl, struct error *err)
 {
     const char *const values[] = {ddl->migration->suffix};
     PGresult *result = conn_query(ddl->migration->control,
-                                  "SELECT leaf, file FROM portage.file WHERE direction = $1", 1, values,
-                                  err);
+                                  "SELECT leaf, file, columns FROM portage.file"
+                                  " WHERE direction = $1",
+                                  1, values, err);
     if (result == NULL)
         return false;
     for (int f = 0; f < PQntuples(result); f++)
-        add_file(ddl, (uint32_t)result_int(result, f, 0), (uint32_t)result_int(result, f, 1));
+        add_file(ddl, (uint32_t)result_int(result, f, 0), (uint32_t)result_int(result, f, 1),
+                 result_text(result, f, 2));
     PQclear(result);
     return true;
 }
 
-static bool record_file(struct ddl *ddl, uint32_t leaf, uint32_t node, struct error *err)
+/* A leaf that has come since, as it was when it was bound. */
+static bool add_new_file(struct ddl *ddl, const struct leaf *leaf, struct error *err)
 {
-    char pair[48];
-    snprintf(pair, sizeof pair, "[[%u, %u]]", leaf, node);
-    return record_files(ddl->migration, pair, err);
+    struct buffer leaves;
+    buffer_init(&leaves, ARRAY_MAX);
+    buffer_printf(&leaves, "[[%u, %u, %s]]", leaf->oid, leaf->file, leaf->columns);
+    bool ok = record_files(ddl->migration, buffer_text(&leaves), err);
+    buffer_release(&leaves);
+    add_file(ddl, leaf->oid, leaf->file, leaf->columns);
+    return ok;
+}
+
+/* By their numbers: under the name of a column that was dropped, or given to another one, stand other values
+ * than those which were carried. What no mapping uses may have come and gone. */
+static bool check_columns(const struct ddl *ddl, const struct relation *source,
+                          const struct leaf *leaf, const char *recorded, struct error *err)
+{
+    const struct mapping_set *set = &ddl->migration->set;
+    if (strcmp(leaf->columns, recorded) == 0)
+        return true;
+    const char *const values[] = {leaf->columns, recorded};
+    PGresult *result =
+        conn_query(ddl->migration->control,
+                   "SELECT now.name FROM pg_catalog.jsonb_array_elements_text($1::jsonb)"
+                   "                     WITH ORDINALITY AS now (name, attnum)"
+                   " WHERE now.name <> COALESCE($2::jsonb->>(now.attnum::int - 1), '')",
+                   2, values, err);
+    bool ok = result != NULL;
+    for (int row = 0; ok && row < PQntuples(result); row++) {
+        int column = relation_column(source, result_text(result, row, 0));
+        if (column >= 0 && mapping_set_uses(set, source, (unsigned)column))
+            ok = relations_changed(set, source, source->columns[column].name,
+                                   "is not the one that was carried: that was dropped or renamed", err);
+    }
+    PQclear(result);
+    return ok;
 }
 
 /* NULL when the OID is no leaf's: a partitioned table has no file. */
@@ -150,18 +188,17 @@ static struct ddl_file *file_of(struct ddl *ddl, uint32_t oid)
     return NULL;
 }
 
-/* Leaves that have come since: as they were when they were bound. */
-static bool add_new_files(struct ddl *ddl, struct error *err)
+/* The leaves as they are bound now, beside what is on record. */
+static bool check_record(struct ddl *ddl, struct error *err)
 {
     const struct mapping_set *set = &ddl->migration->set;
     for (unsigned m = 0; m < set->count; m++) {
         const struct relation *source = set->mappings[m].source;
         for (unsigned l = 0; l < source->leaves_count; l++) {
             const struct leaf *leaf = &source->leaves[l];
-            if (file_of(ddl, leaf->oid) != NULL)
-                continue;
-            add_file(ddl, leaf->oid, leaf->file);
-            if (!record_file(ddl, leaf->oid, leaf->file, err))
+            const struct ddl_file *file = file_of(ddl, leaf->oid);
+            if (file == NULL ? !add_new_file(ddl, leaf, err)
+                             : !check_columns(ddl, source, leaf, file->columns, err))
                 return false;
         }
     }
@@ -174,7 +211,7 @@ static bool read_record(struct ddl *ddl, struct error *err)
     char *seen, name[SETTING_NAME_MAX];
     if (!setting_get(ddl->migration->control,
                      setting_name(seen_setting, ddl->migration->suffix, name), &seen, err) ||
-        !read_files(ddl, err) || !add_new_files(ddl, err))
+        !read_files(ddl, err) || !check_record(ddl, err))
         return false;
     bool ok = seen != NULL || oldest_running(ddl->migration->source, &ddl->seen, err);
     if (seen != NULL)
@@ -263,6 +300,21 @@ static bool check(struct ddl *ddl, const struct changed *changed, struct error *
     return check_rewrite(ddl, mapping->source, changed, err);
 }
 
+static bool record_move(const struct migration *migration, const struct ddl_file *file,
+                        struct error *err)
+{
+    char leaf[12], node[12];
+    snprintf(leaf, sizeof leaf, "%u", file->leaf);
+    snprintf(node, sizeof node, "%u", file->node);
+    const char *const values[] = {migration->suffix, leaf, node};
+    PGresult *result = conn_query(migration->control,
+                                  "UPDATE portage.file SET file = $3::oid"
+                                  " WHERE direction = $1 AND leaf = $2::oid",
+                                  3, values, err);
+    PQclear(result);
+    return result != NULL;
+}
+
 /* What VACUUM FULL and kin have moved. */
 static bool follow_file(struct ddl *ddl, const struct changed *changed, struct error *err)
 {
@@ -270,7 +322,7 @@ static bool follow_file(struct ddl *ddl, const struct changed *changed, struct e
     if (file == NULL || file->node == changed->node)
         return true;
     file->node = changed->node;
-    return record_file(ddl, changed->oid, changed->node, err);
+    return record_move(ddl->migration, file, err);
 }
 
 static bool take(struct ddl *ddl, const PGresult *result, struct error *err)

@@ -4,7 +4,8 @@
  * nothing (S10). While the target is live that is each shard, watched by its way back.
  *
  * Which catalog rows are new is told by their xmin, against the oldest transaction that ran at the last
- * look; that is on record at control, so that DDL is noticed too which comes while no instance runs.
+ * look; that is on record at control, so that DDL is noticed too which comes while no instance runs. So are
+ * the columns: what the look of one incarnation finds changed is what the next one is bound to.
  */
 #ifndef RUN_DDL_H
 #define RUN_DDL_H
@@ -15,7 +16,7 @@ struct ddl {
     struct migration *migration;
     int64_t seen; /* what committed before this transaction has been looked at; 0: not read yet */
     unsigned files_count;
-    struct ddl_file *files; /* of the leaves, as they were at the last look */
+    struct ddl_file *files; /* of the leaves */
 };
 
 void ddl_init(struct ddl *ddl, struct migration *migration);

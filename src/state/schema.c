@@ -58,9 +58,12 @@ static const char schema_sql[] =
     "  leaf oid PRIMARY KEY, name text NOT NULL,"
     "  late bool NOT NULL,"       /* it came after the copy began */
     "  published bool NOT NULL);" /* no change of it is missing from the stream */
-    "CREATE TABLE portage.file (" /* where rows were at the last look for DDL */
+    "CREATE TABLE portage.file ("
     "  direction text," /* whose: of the source '', of a shard _back_N */
-    "  leaf oid, file oid NOT NULL, PRIMARY KEY (direction, leaf));"
+    "  leaf oid,"
+    "  file oid NOT NULL," /* where rows were at the last look for DDL */
+    "  columns text NOT NULL," /* as the mappings were bound to them first: LEAF_COLUMNS_SQL */
+    "  PRIMARY KEY (direction, leaf));"
     "CREATE TABLE portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"
     "  lower text[], upper text[],"

@@ -26,7 +26,7 @@
  *                     that was left closed one row (switchover/closed.h)
  *   portage.journal   phases, decisions and the steps of switches: when, how long, and who
  *   portage.leaf      the source's tables that hold the rows which are carried
- *   portage.file      the files of what is watched for DDL (run/ddl.h)
+ *   portage.file      the files and columns of what is watched for DDL (run/ddl.h)
  *   portage.difference  what the last pass of verify found
  *   portage.verification, verified, suspect  how far a pass of verify is (verify/kept.h)
  *

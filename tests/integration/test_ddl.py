@@ -5,7 +5,7 @@ from harness.carry import carry
 from harness.polling import wait_until
 from harness.writers import TableSpec, Writers
 
-SOURCE = """CREATE TABLE public.t (id bigint PRIMARY KEY, n int, unused text);
+SOURCE = """CREATE TABLE public.t (id bigint PRIMARY KEY, n int, unused text, other int);
     INSERT INTO public.t SELECT g, g FROM generate_series(1, 3000) g;"""
 TARGET = "CREATE TABLE public.t (id bigint PRIMARY KEY, n int);"
 BY_ID = "shard_by: id\ntables:\n  \"public.*\": identical\n"
@@ -95,6 +95,35 @@ def test_S10_nothing_of_it_was_seen_by_the_stream(carried):
                        "ALTER TABLE public.t ALTER n TYPE int")
     code, log = ended(carried)
     assert code == 3 and f"{COLUMN_N} was rewritten" in log
+
+
+PARTITIONED = """CREATE TABLE public.t (id bigint PRIMARY KEY, n int, other int) PARTITION BY HASH (id);
+    CREATE TABLE public.t_0 PARTITION OF public.t FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE public.t_1 (other int, n int, id bigint NOT NULL);
+    ALTER TABLE public.t ATTACH PARTITION public.t_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO public.t SELECT g, g FROM generate_series(1, 3000) g;"""
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("ddl", [
+    "ALTER TABLE public.t DROP n; ALTER TABLE public.t ADD n int",
+    "ALTER TABLE public.t RENAME n TO m; ALTER TABLE public.t RENAME other TO n",
+], ids=["made again", "renamed"])
+@pytest.mark.parametrize("source", [SOURCE, PARTITIONED], ids=["plain", "partitioned"])
+def test_S10_another_column_under_its_name(migration, source, ddl, running):
+    """Of the same type, and no row is written: only the catalog tells, and not by what is new in it alone."""
+    carried = migration(source, TARGET, BY_ID)
+    carried.run_until_ready()
+    if not running:
+        carried.portage.stop()
+    carried.source_sql(ddl)
+    if not running:
+        carried.portage.start()
+    code, log = ended(carried)
+    assert code == 3 and COLUMN_N in log and "pgportage abort" in log
+    carried.portage.start()
+    code, log = ended(carried)
+    assert code == 3 and f"{COLUMN_N} is not the one that was carried" in log
 
 
 def test_S10_noticed_at_the_start(carried):
