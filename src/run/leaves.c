@@ -268,8 +268,7 @@ bool leaves_gone(const char *name, struct error *err)
               "the table %s of the source was dropped, or detached from its partitioned table, while"
               " it is carried", name);
     error_detail(err, "Its rows are on the target still, and no delete of them is in the stream.");
-    return error_hint(err, "If it was only detached, attach it again and run again. Else run"
-                           " \"pgportage abort\" and begin again.");
+    return error_begin_again(err, "If it was only detached, attach it again and run again. Else");
 }
 
 bool leaves_exist(struct migration *migration, struct error *err)

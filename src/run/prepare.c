@@ -55,7 +55,7 @@ static bool keep_setting(PGconn *control, const char *name, const char *value, c
     bool same = strcmp(before, value) == 0;
     if (!same) {
         error_set(err, ERROR_CONFIG, "%s changed since this migration began", what);
-        error_hint(err, "Put it back as it was, or run \"pgportage abort\" and begin again.");
+        error_begin_again(err, "Put it back as it was, or");
     }
     free(before);
     return same;

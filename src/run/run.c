@@ -50,7 +50,7 @@ static PGconn *take_lock(const struct config *config, struct stop *stop, struct 
  */
 static void hint_way_back_ended(struct error *err)
 {
-    if (strstr(err->hint, "\"pgportage abort\"") == NULL)
+    if (!err->begin_again)
         return;
     error_hint(err, "The target is live and keeps all that is written to it; only the way back cannot"
                     " go on as things are. What cannot be mended: \"pgportage finish\" gives the way"

@@ -157,8 +157,7 @@ static bool check_identity(struct migration *migration, struct error *err)
         error_set(err, ERROR_CONFIG,
                   "the source is not the server that this migration began with: it is %s, and was %s"
                   " (system identifier/timeline)", now, then);
-        error_hint(err, "After a failover the slot is gone or behind, and changes may be lost: run"
-                        " \"pgportage abort\" and begin again.");
+        error_begin_again(err, "After a failover the slot is gone or behind, and changes may be lost:");
     }
     free(then);
     return same;
@@ -374,16 +373,15 @@ bool slot_check(struct migration *migration, lsn_t progress, struct error *err)
         return false;
     if (!state.exists || !state.ours || state.lost) {
         error_set(err, ERROR_CONFIG, "replication slot \"%s\" %s", name, trouble_of(&state));
-        return error_hint(err, "Changes of the source are missing from here on: run \"pgportage"
-                               " abort\" and begin again.");
+        return error_begin_again(err, "Changes of the source are missing from here on:");
     }
     if (state.confirmed <= progress)
         return true;
     error_set(err, ERROR_CONFIG,
               "replication slot \"%s\" is at " LSN_FORMAT ", ahead of what the shards have: "
               LSN_FORMAT, name, LSN_ARGS(state.confirmed), LSN_ARGS(progress));
-    return error_hint(err, "Somebody else has read from it, or a shard was restored from a backup:"
-                           " run \"pgportage abort\" and begin again.");
+    return error_begin_again(err,
+                             "Somebody else has read from it, or a shard was restored from a backup:");
 }
 
 bool slot_advance(PGconn *server, const char *slot, lsn_t position, struct error *err)

@@ -125,8 +125,7 @@ static bool mapping_gone(const char *name, struct error *err)
 {
     error_set(err, ERROR_CONFIG, "the migration has begun with a mapping for %s, which is gone",
               name);
-    return error_hint(err, "Put it back into the configuration, or run \"pgportage abort\" and "
-                           "begin again.");
+    return error_begin_again(err, "Put it back into the configuration, or");
 }
 
 /* A cell that holds a key as JSON, or NULL. */

@@ -131,8 +131,7 @@ static bool wrong_rows(const struct expectation *expected, unsigned long rows, s
               expected->rows == 1 ? "a change" : "changes", rows, expected->change->mapping->name,
               expected->rows);
     error_detail(err, "The target does not hold the row that the source changed.");
-    error_hint(err, "Did something else write to the target? Compare the two rows by hand; then "
-                    "\"pgportage abort\" and a new run copy everything again.");
+    error_begin_again(err, "Did something else write to the target? Compare the two rows by hand; then");
     return change_context(expected, err);
 }
 

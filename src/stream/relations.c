@@ -46,7 +46,7 @@ const char *relations_publisher(const struct mapping_set *set)
 bool relations_way_out(const struct mapping_set *set, const char *first, struct error *err)
 {
     if (set->publisher == NULL)
-        return error_hint(err, "%s run \"pgportage abort\" and begin again.", first);
+        return error_begin_again(err, first);
     return error_hint(err, "The application is not concerned, but there is no way back any more: what it"
                            " writes does not come to the source. \"pgportage finish\" ends the migration"
                            " where it is.");

@@ -49,3 +49,9 @@ bool error_context(struct error *err, const char *format, ...)
     va_end(args);
     return false;
 }
+
+bool error_begin_again(struct error *err, const char *first)
+{
+    err->begin_again = true;
+    return error_hint(err, "%s run \"pgportage abort\" and begin again.", first);
+}

@@ -31,6 +31,7 @@ struct error {
     char detail[1024];
     char hint[1024];
     char context[512];
+    bool begin_again; /* the hint is that of error_begin_again() */
 };
 
 #define ERROR_INIT                                                                                 \
@@ -48,5 +49,8 @@ bool error_set(struct error *err, enum error_class class, const char *format, ..
 bool error_detail(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 bool error_hint(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 bool error_context(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The hint of a migration that cannot go on, behind `first`: give it up, and begin again. */
+bool error_begin_again(struct error *err, const char *first);
 
 #endif
