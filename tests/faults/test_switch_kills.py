@@ -164,6 +164,8 @@ def test_run_alone_settles_what_died(stage, moments):
     go on, on the side that the journal says, and not one of them has seen an error."""
     live = "source"
     for moment in moments:
+        if COMMANDS[live] == "cutover":
+            stage.verify()
         kill_the_command(stage, COMMANDS[live], moment)
         live = settled_by_run(stage, moment, COMMANDS[live])
         clients_go_on(stage)
