@@ -56,6 +56,8 @@ BEGIN
     GRANT app_owner TO {ROLE};
 END $$;
 """
+# Whoever owns a table makes its partitions; since version 15 nobody may by default.
+AS_OWNER = "GRANT CREATE ON SCHEMA public TO app_owner; SET ROLE app_owner;"
 TARGET_GRANTS_SQL = f"""
 DO $$
 BEGIN

@@ -42,7 +42,7 @@ class Encoded:
 @pytest.fixture
 def own_servers(servers):
     """Roles are the server's: what is taken from ours, other tests must not miss."""
-    return servers(SOURCE_VERSION, "preflight"), servers(TARGET_VERSION, "preflight")
+    return servers(SOURCE_VERSION, "preflight_source"), servers(TARGET_VERSION, "preflight_target")
 
 
 # What an administrator does on the source; the finding; its severity, its object, and what mends it.

@@ -10,6 +10,7 @@ import pytest
 
 from harness.cutover import (BY_ID, CLOSED, DDL, QUICK, ROWS, InBackground, is_open, live, make,
                              open_sides, prove, refused, switch, wait_closed, writer)
+from harness.migration import AS_OWNER
 from harness.polling import wait_until
 
 PARTITIONED = """
@@ -103,7 +104,7 @@ def test_O9_rogue_writes_to_the_target_are_rejected(migration):
 
 
 def test_a_partition_that_appears_gets_its_gate(wide):
-    wide.source_sql("SET ROLE app_owner; CREATE TABLE public.p_2030 PARTITION OF public.p_old"
+    wide.source_sql(f"{AS_OWNER} CREATE TABLE public.p_2030 PARTITION OF public.p_old"
                     " FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')")
     gate = "SELECT tgenabled FROM pg_trigger WHERE tgname = 'portage_gate' AND tgrelid = 'public.p_2030'::regclass"
     wait_until(lambda: wide.source_sql(gate) == [("A",)], 40, "the gate of the new partition")
@@ -187,7 +188,7 @@ def test_a_table_that_comes_meanwhile(wide):
     with writer(wide):
         cutover = InBackground(wide, "cutover", *QUICK)
         wait_closed(wide)
-        wide.source_sql("SET ROLE app_owner; CREATE TABLE public.p_2031 PARTITION OF public.p_old"
+        wide.source_sql(f"{AS_OWNER} CREATE TABLE public.p_2031 PARTITION OF public.p_old"
                         " FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')")
     assert "have changed during the switch" in cutover.wait(4)
     assert open_sides(wide) == {"source"}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from harness.cutover import halted, live, make, open_sides, prove, switch
+from harness.migration import AS_OWNER
 from harness.polling import wait_until
 from harness.writers import TableSpec, Writers
 
@@ -24,8 +25,8 @@ CREATE TABLE public.t (id bigint PRIMARY KEY, n int);
 """
 MAPPING = 'tables:\n  "public.*": identical\nshard_by: id\naccept_losses: [public.t.unused]\n'
 TABLE = TableSpec("public.t", "id", {"n": lambda dice: dice.randint(1, 999)}, keys=4000)
-NEW_PARTITION = """
-SET ROLE app_owner;
+NEW_PARTITION = f"""
+{AS_OWNER}
 CREATE TABLE public.p3 PARTITION OF public.p FOR VALUES FROM (2000000) TO (3000000);
 INSERT INTO public.p SELECT g, g FROM generate_series(2000000, 2000049) g;
 """

@@ -4,6 +4,7 @@ import contextlib
 import pytest
 
 from harness.cutover import halted, is_open, live, make, open_sides, prove
+from harness.migration import AS_OWNER
 from harness.polling import wait_until
 
 SOURCE = """
@@ -18,8 +19,8 @@ CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN INSERT INTO public.told VALUES (NEW.id); RETURN NEW; END';
 """
 MAPPING = "tables:\n  public.t: identical\nshard_by: id\n"
-NEW_PARTITION = """
-SET ROLE app_owner;
+NEW_PARTITION = f"""
+{AS_OWNER}
 CREATE TABLE public.t2 PARTITION OF public.t FOR VALUES FROM (1000000) TO (2000000);
 RESET ROLE;
 INSERT INTO public.t SELECT g, g FROM generate_series(1000000, 1049999) g;
