@@ -29,15 +29,18 @@ static const char relations_sql[] =
     "                   AND NOT s.inherited), 1)"
     "  FROM " USER_RELATIONS " ORDER BY n.nspname, c.relname";
 
-/* pg_partition_tree() of a table that is not partitioned is empty: it is its own leaf. */
+/* pg_partition_tree() of a table that is not partitioned is empty: it is its own leaf. Temporary tables of
+ * others are none of ours. */
 static const char leaf_cte_sql[] =
     "WITH leaf AS ("
     "  SELECT c.oid AS root, t.oid, t.reltuples FROM pg_catalog.pg_class c"
     "    CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) p"
     "    JOIN pg_catalog.pg_class t ON t.oid = p.relid"
     "   WHERE c.relkind = 'p' AND NOT c.relispartition AND p.isleaf AND t.relkind = 'r'"
+    "     AND t.relpersistence <> 't'"
     "  UNION ALL"
-    "  SELECT c.oid, c.oid, c.reltuples FROM pg_catalog.pg_class c WHERE c.relkind = 'r')";
+    "  SELECT c.oid, c.oid, c.reltuples FROM pg_catalog.pg_class c"
+    "   WHERE c.relkind = 'r' AND c.relpersistence <> 't')";
 
 static const char leaves_sql[] =
     "SELECT l.root, l.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),"

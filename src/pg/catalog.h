@@ -61,7 +61,7 @@ struct leaf {
     uint32_t oid;
     const char *name; /* schema and name, quoted where they must be */
     uint32_t file;    /* where its rows are: pg_relation_filenode() */
-    const char *columns; /* LEAF_COLUMNS_SQL */
+    const char *columns; /* by LEAF_COLUMNS_SQL */
     /* Of a source (run/leaves.h): it came after the copy began, and has ranges of its own … */
     bool late;
     bool published; /* … which may be copied once all its changes are in the stream */

@@ -13,7 +13,7 @@ static const char seen_setting[] = "ddl_seen";
 struct ddl_file {
     uint32_t leaf;
     uint32_t node; /* where its rows were at the last look; TRUNCATE, VACUUM FULL and a rewrite leave another */
-    char *columns; /* as they were when the direction began */
+    char *columns; /* by LEAF_COLUMNS_SQL */
 };
 
 void ddl_init(struct ddl *ddl, struct migration *migration)
@@ -152,15 +152,29 @@ static bool add_new_file(struct ddl *ddl, const struct leaf *leaf, struct error 
     return ok;
 }
 
-/* By their numbers: under the name of a column that was dropped, or given to another one, stand other values
- * than those which were carried. What no mapping uses may have come and gone. */
-static bool check_columns(const struct ddl *ddl, const struct relation *source,
-                          const struct leaf *leaf, const char *recorded, struct error *err)
+/* After VACUUM FULL and kin, or where a column has come or gone that no mapping uses. */
+static bool record_file(const struct migration *migration, const struct ddl_file *file,
+                        struct error *err)
+{
+    char leaf[12], node[12];
+    snprintf(leaf, sizeof leaf, "%u", file->leaf);
+    snprintf(node, sizeof node, "%u", file->node);
+    const char *const values[] = {migration->suffix, leaf, node, file->columns};
+    PGresult *result = conn_query(migration->control,
+                                  "UPDATE portage.file SET file = $3::oid, columns = $4"
+                                  " WHERE direction = $1 AND leaf = $2::oid",
+                                  4, values, err);
+    PQclear(result);
+    return result != NULL;
+}
+
+/* Under the name of a column that was dropped, or given to another one, stand other values than those that
+ * were carried: its number tells. */
+static bool check_columns(const struct ddl *ddl, const struct relation *source, const char *now,
+                          const char *recorded, struct error *err)
 {
     const struct mapping_set *set = &ddl->migration->set;
-    if (strcmp(leaf->columns, recorded) == 0)
-        return true;
-    const char *const values[] = {leaf->columns, recorded};
+    const char *const values[] = {now, recorded};
     PGresult *result =
         conn_query(ddl->migration->control,
                    "SELECT now.name FROM pg_catalog.jsonb_array_elements_text($1::jsonb)"
@@ -176,6 +190,18 @@ static bool check_columns(const struct ddl *ddl, const struct relation *source,
     }
     PQclear(result);
     return ok;
+}
+
+static bool follow_columns(struct ddl *ddl, const struct relation *source, const struct leaf *leaf,
+                           struct ddl_file *file, struct error *err)
+{
+    if (strcmp(leaf->columns, file->columns) == 0)
+        return true;
+    if (!check_columns(ddl, source, leaf->columns, file->columns, err))
+        return false;
+    free(file->columns);
+    file->columns = check_strdup(leaf->columns);
+    return record_file(ddl->migration, file, err);
 }
 
 /* NULL when the OID is no leaf's: a partitioned table has no file. */
@@ -196,9 +222,9 @@ static bool check_record(struct ddl *ddl, struct error *err)
         const struct relation *source = set->mappings[m].source;
         for (unsigned l = 0; l < source->leaves_count; l++) {
             const struct leaf *leaf = &source->leaves[l];
-            const struct ddl_file *file = file_of(ddl, leaf->oid);
+            struct ddl_file *file = file_of(ddl, leaf->oid);
             if (file == NULL ? !add_new_file(ddl, leaf, err)
-                             : !check_columns(ddl, source, leaf, file->columns, err))
+                             : !follow_columns(ddl, source, leaf, file, err))
                 return false;
         }
     }
@@ -300,29 +326,13 @@ static bool check(struct ddl *ddl, const struct changed *changed, struct error *
     return check_rewrite(ddl, mapping->source, changed, err);
 }
 
-static bool record_move(const struct migration *migration, const struct ddl_file *file,
-                        struct error *err)
-{
-    char leaf[12], node[12];
-    snprintf(leaf, sizeof leaf, "%u", file->leaf);
-    snprintf(node, sizeof node, "%u", file->node);
-    const char *const values[] = {migration->suffix, leaf, node};
-    PGresult *result = conn_query(migration->control,
-                                  "UPDATE portage.file SET file = $3::oid"
-                                  " WHERE direction = $1 AND leaf = $2::oid",
-                                  3, values, err);
-    PQclear(result);
-    return result != NULL;
-}
-
-/* What VACUUM FULL and kin have moved. */
 static bool follow_file(struct ddl *ddl, const struct changed *changed, struct error *err)
 {
     struct ddl_file *file = file_of(ddl, changed->oid);
     if (file == NULL || file->node == changed->node)
         return true;
     file->node = changed->node;
-    return record_move(ddl->migration, file, err);
+    return record_file(ddl->migration, file, err);
 }
 
 static bool take(struct ddl *ddl, const PGresult *result, struct error *err)

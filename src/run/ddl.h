@@ -4,8 +4,9 @@
  * nothing (S10). While the target is live that is each shard, watched by its way back.
  *
  * Which catalog rows are new is told by their xmin, against the oldest transaction that ran at the last
- * look; that is on record at control, so that DDL is noticed too which comes while no instance runs. So are
- * the columns: what the look of one incarnation finds changed is what the next one is bound to.
+ * look; that is on record at control, so that DDL is noticed too which comes while no instance runs. An
+ * incarnation is bound to the columns as it finds them; whose values their names have stood for since the
+ * direction began is on record, too.
  */
 #ifndef RUN_DDL_H
 #define RUN_DDL_H

@@ -220,8 +220,7 @@ static bool is_another(const struct relation *source, struct error *err)
     error_set(err, ERROR_CONFIG,
               "the table %s.%s of the source is another one than this migration began with",
               source->schema, source->name);
-    return error_hint(err, "Give the first one its name back and run again. Else run \"pgportage"
-                           " abort\" and begin again.");
+    return error_begin_again(err, "Give the first one its name back and run again. Else");
 }
 
 static bool restore_leaf(struct migration *migration, const struct relation *source,

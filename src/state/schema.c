@@ -62,7 +62,7 @@ static const char schema_sql[] =
     "  direction text," /* whose: of the source '', of a shard _back_N */
     "  leaf oid,"
     "  file oid NOT NULL," /* where rows were at the last look for DDL */
-    "  columns text NOT NULL," /* as the mappings were bound to them first: LEAF_COLUMNS_SQL */
+    "  columns text NOT NULL," /* by LEAF_COLUMNS_SQL, as `run` was bound to them last */
     "  PRIMARY KEY (direction, leaf));"
     "CREATE TABLE portage.chunk ("
     "  mapping text, range int, ordinal bigint GENERATED ALWAYS AS IDENTITY,"

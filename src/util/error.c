@@ -33,6 +33,7 @@ bool error_hint(struct error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->hint, sizeof err->hint, format, args);
     va_end(args);
+    err->begin_again = false;
     return false;
 }
 
@@ -52,6 +53,7 @@ bool error_context(struct error *err, const char *format, ...)
 
 bool error_begin_again(struct error *err, const char *first)
 {
+    error_hint(err, "%s run \"pgportage abort\" and begin again.", first);
     err->begin_again = true;
-    return error_hint(err, "%s run \"pgportage abort\" and begin again.", first);
+    return false;
 }
