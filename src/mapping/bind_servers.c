@@ -27,19 +27,37 @@ static bool end(PGconn *conn, bool begun, struct error *err)
     return !begun || conn_exec(conn, "ROLLBACK", err);
 }
 
+static bool begin_question(PGconn *conn, struct error *err)
+{
+    return conn_exec(conn, "SAVEPOINT portage_ask", err);
+}
+
+/* The savepoint goes in any case: those of thousands of tables, within each other, would take a COMMIT minutes. */
+static bool end_question(PGconn *conn, bool answered, struct error *err)
+{
+    return conn_exec(conn,
+                     answered ? "RELEASE portage_ask"
+                              : "ROLLBACK TO SAVEPOINT portage_ask; RELEASE portage_ask",
+                     err);
+}
+
 /* *result is NULL when the server refuses; *refusal then holds its reason. What may work later is an error. */
 static bool ask(PGconn *conn, const char *sql, int count, const char *const *values,
                 PGresult **result, struct error *refusal, struct error *err)
 {
     error_clear(refusal);
-    if (!conn_exec(conn, "SAVEPOINT portage_ask", err))
+    if (!begin_question(conn, err))
         return false;
     *result = conn_query(conn, sql, count, values, refusal);
     if (*result == NULL && refusal->class == ERROR_RETRY) {
         *err = *refusal;
         return false;
     }
-    return *result != NULL || conn_exec(conn, "ROLLBACK TO SAVEPOINT portage_ask", err);
+    if (end_question(conn, *result != NULL, err))
+        return true;
+    PQclear(*result);
+    *result = NULL;
+    return false;
 }
 
 static const struct config_text *place_of(const struct mapping *mapping)
@@ -108,7 +126,7 @@ static bool check_prepare(const struct inquiry *inquiry, const struct mapping *m
 {
     struct error refusal = ERROR_INIT;
     bool at_target = conn == inquiry->target;
-    if (!conn_exec(conn, "SAVEPOINT portage_ask", err))
+    if (!begin_question(conn, err))
         return false;
     PGresult *result = PQprepare(conn, "", sql, 0, NULL);
     bool ok = PQresultStatus(result) == PGRES_COMMAND_OK;
@@ -122,7 +140,7 @@ static bool check_prepare(const struct inquiry *inquiry, const struct mapping *m
     if (!ok)
         refuse(inquiry, mapping, at_target ? "target-type" : "source-type",
                at_target ? "target" : "source", &refusal);
-    return ok || conn_exec(conn, "ROLLBACK TO SAVEPOINT portage_ask", err);
+    return end_question(conn, ok, err);
 }
 
 /* Turned round, rows are also read and put as a whole. */

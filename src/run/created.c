@@ -117,7 +117,7 @@ static bool drop_some(PGconn *shard, const PGresult *drops, bool *gone, int *lef
         if ((*left)++ == 0)
             *why = *err;
         error_clear(err);
-        if (!conn_exec(shard, "ROLLBACK TO portage_drop", err))
+        if (!conn_exec(shard, "ROLLBACK TO portage_drop; RELEASE portage_drop", err))
             return false;
     }
     return true;
