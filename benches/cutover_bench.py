@@ -90,11 +90,19 @@ class CutoverBench(Bench):
         for _ in range(self.runs):
             stage.portage.command("verify", timeout=TABLES_TIMEOUT)
             for command, phase in (("cutover", "backward"), ("rollback", "ready")):
+                self.wait_until_possible(stage, command)
                 done = stage.portage.command("--json", command, "--verified-within", "86400",
                                              timeout=TABLES_TIMEOUT)
                 closed.append(json.loads(done.stdout)["closed_ms"])
                 stage.portage.wait_for_phase(phase, TABLES_TIMEOUT)
         return closed
+
+    @staticmethod
+    def wait_until_possible(stage, command):
+        """The phase is ready behind a rollback, before `run` has turned round."""
+        wait_until(lambda: stage.portage.command("--dry-run", command, "--verified-within", "86400",
+                                                 check=False, timeout=TABLES_TIMEOUT).returncode == 0,
+                   TABLES_TIMEOUT, f"a {command} to be possible", interval=1)
 
     def figures(self, case, stage, load):
         pauses = [switch.pause_ms(load["gaps"]) for switch in stage.switches]
