@@ -4,9 +4,8 @@
  * nothing (S10). While the target is live that is each shard, watched by its way back.
  *
  * Which catalog rows are new is told by their xmin, against the oldest transaction that ran at the last
- * look; that is on record at control, so that DDL is noticed too which comes while no instance runs. An
- * incarnation is bound to the columns as it finds them; whose values their names have stood for since the
- * direction began is on record, too.
+ * look; that is on record at control, so that DDL is noticed too which comes while no instance runs. So
+ * are the columns by their numbers, because an incarnation is bound to the names that it finds.
  */
 #ifndef RUN_DDL_H
 #define RUN_DDL_H
