@@ -235,9 +235,9 @@ static bool check_record(struct ddl *ddl, struct error *err)
 static bool read_record(struct ddl *ddl, struct error *err)
 {
     char *seen, name[SETTING_NAME_MAX];
-    if (!setting_get(ddl->migration->control,
-                     setting_name(seen_setting, ddl->migration->suffix, name), &seen, err) ||
-        !read_files(ddl, err) || !check_record(ddl, err))
+    if (!read_files(ddl, err) || !check_record(ddl, err) ||
+        !setting_get(ddl->migration->control,
+                     setting_name(seen_setting, ddl->migration->suffix, name), &seen, err))
         return false;
     bool ok = seen != NULL || oldest_running(ddl->migration->source, &ddl->seen, err);
     if (seen != NULL)
