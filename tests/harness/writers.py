@@ -12,6 +12,7 @@ from psycopg import sql
 from .polling import wait_until
 
 KEYS_MAX = 5000  # keys are drawn from so few that writers meet
+LOCKED_MAX = 60  # seconds without a lock that a writer wants
 
 
 @dataclasses.dataclass
@@ -84,12 +85,14 @@ class Writers:
         dice = random.Random(f"{self.seed}/{number}")
         try:
             with psycopg.connect(self.dsn) as conn:
-                # A key that another writer holds is not worth waiting for long.
-                conn.execute("SET deadlock_timeout = '20ms'" if is_superuser(conn)
-                             else "SET lock_timeout = '2s'")
-                conn.commit()
+                give_way(conn)
+                waiting_since = None
                 while not self.stopping.is_set():
-                    self.transaction(conn, dice)
+                    if self.transaction(conn, dice):
+                        waiting_since = None
+                    else:
+                        waiting_since = waiting_since or time.monotonic()
+                        assert time.monotonic() < waiting_since + LOCKED_MAX, "what it needs is locked"
                     if self.interval:
                         time.sleep(dice.uniform(0, 2 * self.interval))
         except Exception as error:  # pylint: disable=broad-except
@@ -97,6 +100,7 @@ class Writers:
                 self.errors.append(f"writer {number}: {error!r}")
 
     def transaction(self, conn, dice):
+        """False if it had to let go of what somebody else has locked."""
         changes = 0
         try:
             for _ in range(dice.randint(1, 8)):
@@ -107,12 +111,14 @@ class Writers:
             with self.lock:
                 self.counts.committed += 1
                 self.counts.changes += changes
+            return True
         except (Undo, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable,
                 psycopg.errors.UniqueViolation,
-                psycopg.errors.SerializationFailure):  # a row moved to another partition
+                psycopg.errors.SerializationFailure) as error:  # a row moved to another partition
             conn.rollback()
             with self.lock:
                 self.counts.rolled_back += 1
+            return not isinstance(error, psycopg.errors.LockNotAvailable)
 
     def step(self, conn, dice):
         table = dice.choice(self.tables)
@@ -172,6 +178,16 @@ class Writers:
 
 class Undo(Exception):
     """Rolls back on purpose."""
+
+
+def give_way(conn):
+    """In a deadlock between a writer and a statement of the test the writer must be the one that ends.
+    Each looks for it once, when it has waited for deadlock_timeout: a writer that came later finds it
+    after 20 ms, and one that came first has left when the test's statement looks, after 1 s."""
+    conn.execute("SET lock_timeout = '500ms'")
+    if is_superuser(conn):
+        conn.execute("SET deadlock_timeout = '20ms'")
+    conn.commit()
 
 
 def is_superuser(conn):
