@@ -256,10 +256,10 @@ struct changed {
     bool dropped;
 };
 
-/* $1 tables and leaves, $2 what was seen before. */
+/* $1 tables and leaves, $2 what was seen before. age() counts from the newest id at its first call, which
+ * may be later than the snapshot: so ages are compared with ages, never with an id of the snapshot. */
 static const char changed_sql[] =
-    "WITH look AS (SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())"
-    "                       - $2::bigint AS span)"
+    "WITH look AS (SELECT pg_catalog.age((($2::bigint & 4294967295)::text)::xid) AS span)"
     " SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid), a.atttypid, a.attnum, a.attname,"
     "        a.attisdropped"
     "   FROM look CROSS JOIN pg_catalog.pg_class c"

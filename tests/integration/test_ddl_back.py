@@ -62,11 +62,16 @@ def load(carried):
             each.stop()
 
 
+def seen_of(carried, shard):
+    """All changes of transactions before this one were seen."""
+    return carried.shard_sql(0, "SELECT value::bigint FROM portage.setting WHERE name = %s",
+                             [f"ddl_seen_back_{shard}"])[0][0]
+
+
 def wait_for_look(carried, shard):
     xid = carried.shard_sql(shard, "SELECT txid_current()")[0][0]
-    wait_until(lambda: carried.shard_sql(0, "SELECT value::bigint > %s FROM portage.setting WHERE name = %s",
-                                         [xid, f"ddl_seen_back_{shard}"])[0][0], 30,
-               "a look at the shard", explain=carried.portage.explain)
+    wait_until(lambda: seen_of(carried, shard) > xid, 30, "a look at the shard",
+               explain=carried.portage.explain)
 
 
 def wait_until_equal(carried):
@@ -147,6 +152,37 @@ def test_what_harms_the_way_back_stops_it_by_its_name(migration, case):
         assert carried.portage.wait(30) == 3
     stopping.set()
     application.join()
+
+
+@contextlib.contextmanager
+def transaction_ids_run(server):
+    """Some hundred thousand a second, on all databases of the server."""
+    with psycopg.connect(server.dsn("postgres"), autocommit=True) as conn:
+        def burn():
+            with contextlib.suppress(psycopg.errors.QueryCanceled):
+                conn.execute("DO $$BEGIN LOOP PERFORM txid_current(); COMMIT; END LOOP; END$$")
+        burner = threading.Thread(target=burn, daemon=True)
+        burner.start()
+        try:
+            yield
+        finally:
+            conn.cancel()
+            burner.join()
+
+
+def test_a_change_that_was_the_oldest_transaction_at_the_look_before(migration):
+    """Its id is the very one from which on the next look looks, while the newest id runs away."""
+    carried = make_live(migration)
+    wait_for_look(carried, 1)
+    with psycopg.connect(carried.shard_servers[1].dsn(carried.shard_names[1])) as changing:
+        xid = changing.execute("SELECT txid_current()").fetchone()[0]
+        with transaction_ids_run(carried.shard_servers[1]):
+            changing.execute(HARMFUL["made again"][0])
+            wait_until(lambda: seen_of(carried, 1) == xid, 30, "a look while it runs",
+                       explain=carried.portage.explain)
+            changing.commit()
+            assert carried.portage.wait(30) == 3, carried.portage.explain()
+    assert carried.portage.log_contains(HARMFUL["made again"][1])
 
 
 def test_what_came_while_nobody_looked(migration):
