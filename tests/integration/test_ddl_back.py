@@ -161,10 +161,14 @@ def transaction_ids_run(server):
         def burn():
             with contextlib.suppress(psycopg.errors.QueryCanceled):
                 conn.execute("DO $$BEGIN LOOP PERFORM txid_current(); COMMIT; END LOOP; END$$")
+        newest = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
+        before = server.sql(newest)[0][0]
         burner = threading.Thread(target=burn, daemon=True)
         burner.start()
         try:
+            wait_until(lambda: server.sql(newest)[0][0] > before + 1000, 30, "the ids to run")
             yield
+            assert burner.is_alive(), "the ids did not run to the end"
         finally:
             conn.cancel()
             burner.join()
